@@ -1,0 +1,139 @@
+"""Settings: read from MEDGR2_* environment variables, checked, and refused when a name is not known."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from medgr2.schemas.errors import SettingsError
+
+PREFIX = "MEDGR2_"
+ComputeMode = Literal["inline", "ray-local", "ray-job"]
+
+
+class S3Settings(BaseModel):
+    """Only for an s3:// root. Without keys the usual AWS environment, profile or role is used."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoint_url: str = ""
+    region: str = "us-east-1"
+    access_key_id: SecretStr | None = None
+    secret_access_key: SecretStr | None = None
+
+
+class StorageSettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    root: str = Field(default="./.medgr2", description="A folder, or s3://bucket/prefix: everything lives there.")
+    cache: Path | None = Field(default=None, description="Local cache of images and models, for an s3:// root.")
+    s3: S3Settings = S3Settings()
+
+    @field_validator("root")
+    @classmethod
+    def _absolute(cls, root: str) -> str:
+        # Workers run in other folders: a relative root would be another root there.
+        if root.startswith("s3://"):
+            if not root.removeprefix("s3://").strip("/"):
+                raise ValueError("an s3:// root needs a bucket: s3://bucket/prefix")
+            return root.rstrip("/")
+        if "://" in root:
+            raise ValueError(f"cannot store under {root!r}: give a folder or s3://bucket/prefix")
+        return str(Path(root).expanduser().resolve())
+
+    @property
+    def is_s3(self) -> bool:
+        return self.root.startswith("s3://")
+
+    @property
+    def cache_folder(self) -> Path:
+        if self.cache is not None:
+            return self.cache.expanduser().resolve()
+        if self.is_s3:
+            return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "medgr2"
+        return Path(self.root) / "cache"
+
+
+class ComputeSettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: ComputeMode = "ray-local"
+    workers: int = Field(default=0, ge=0, description="Worker processes; 0 means one a core.")
+    address: str = Field(default="", description="Dashboard address of a Ray cluster, for ray-job.")
+    attempts: int = Field(default=3, ge=1, le=20, description="How often one cell may be tried in all.")
+    failure_limit: float = Field(default=0.2, ge=0, le=1, description="Share of failed cells above which a stage stops.")
+    deadline_seconds: float = Field(default=900, gt=0, description="Longest wait for one batch.")
+
+
+class PrivacySettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    patient_key: SecretStr | None = Field(default=None, description="Key of the patient hashes. Needed for s3:// roots.")
+
+
+class ModelSettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: str = Field(default="embedded", description="'embedded', or a local folder made by save_pretrained.")
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", case_sensitive=False
+    )
+
+    storage: StorageSettings = StorageSettings()
+    compute: ComputeSettings = ComputeSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    models: ModelSettings = ModelSettings()
+
+
+def known_names(model: type[BaseModel] = Settings, prefix: str = PREFIX) -> Iterator[str]:
+    for name, info in model.model_fields.items():
+        full = prefix + name.upper()
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from known_names(kind, full + "__")
+        else:
+            yield full
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this process, or one clear error that names the variable."""
+    env = os.environ if environ is None else environ
+    known = list(known_names())
+    for name in env:
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.5)
+            raise SettingsError(
+                f"unknown setting {name}",
+                where="environment",
+                next_command=f"use {close[0]}" if close else "medgr2 config show  lists every setting",
+            )
+    try:
+        if environ is None:
+            return Settings()
+        return Settings.model_validate(_nested(environ, known))
+    except ValidationError as e:
+        first = e.errors(include_input=False, include_url=False)[0]
+        name = PREFIX + "__".join(str(part).upper() for part in first["loc"])
+        raise SettingsError(f"{name}: {first['msg']}", where="environment", next_command="medgr2 config show") from None
+
+
+def _nested(environ: Mapping[str, str], known: list[str]) -> dict[str, object]:
+    tree: dict[str, object] = {}
+    for name, value in environ.items():
+        if name.upper() not in known:
+            continue
+        *folders, leaf = name.upper().removeprefix(PREFIX).lower().split("__")
+        node = tree
+        for folder in folders:
+            node = cast(dict[str, object], node.setdefault(folder, {}))
+        node[leaf] = value
+    return tree

@@ -1,0 +1,83 @@
+"""A cell is one unit of bought work. Its key is everything that can change its result, and nothing else.
+
+A worker is handed the recipe and the cell and no more: what is not in the key cannot reach the work, so a
+forgotten ingredient is impossible rather than unlikely. Never in a key: a path, a position, a worker count,
+a batch size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from medgr2.schemas.digest import canonical_json, digest_of
+from medgr2.schemas.vocabulary import Verdict
+
+
+class Recipe(BaseModel):
+    """What all cells of one stage share."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    code: str = Field(description="Version of the stage's code; raised by hand when its results change.")
+    model: str = Field(default="", description="Revision (digest of the weights) of the model that does the work.")
+    prompt: str = Field(default="", description="The prompt text itself: editing it makes new cells.")
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        return digest_of(self.model_dump(mode="json"))
+
+    def cell(
+        self, *, image: str = "", parents: tuple[str, ...] = (), inputs: Mapping[str, JsonValue] | None = None
+    ) -> Cell:
+        body = dict(inputs or {})
+        key = hashlib.sha256(
+            self.digest.encode() + b"\0" + canonical_json([image, list(parents), body])
+        ).hexdigest()
+        return Cell(key=key, image=image, parents=parents, inputs=body)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Made by Recipe.cell only; a plain dataclass because a night may hold a million of them."""
+
+    key: str
+    image: str = ""
+    parents: tuple[str, ...] = ()
+    inputs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def seed(self) -> int:
+        """Randomness comes from what the cell is, never from when or where it runs."""
+        return int(self.key[:15], 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a cell. `value` is JSON; `detail` is for people and never holds patient data."""
+
+    key: str
+    verdict: Verdict
+    value: dict[str, Any] | None = None
+    reasons: tuple[str, ...] = ()
+    detail: str = ""
+    attempt: int = 1
+
+    @classmethod
+    def accepted(cls, cell: Cell, value: dict[str, Any]) -> Outcome:
+        return cls(key=cell.key, verdict=Verdict.ACCEPTED, value=value)
+
+    @classmethod
+    def rejected(cls, cell: Cell, *reasons: str, value: dict[str, Any] | None = None, detail: str = "") -> Outcome:
+        return cls(key=cell.key, verdict=Verdict.REJECTED, value=value, reasons=reasons, detail=detail)
+
+    @classmethod
+    def failed(cls, cell: Cell, reason: str, detail: str = "") -> Outcome:
+        return cls(key=cell.key, verdict=Verdict.FAILED, reasons=(reason,), detail=detail)

@@ -1,0 +1,88 @@
+"""Errors a person reads: what went wrong, where, what was kept, and the next command to type."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """One code per class of error, so that a scheduler can tell a typing slip from a lost bucket."""
+
+    OK = 0
+    INTERNAL = 1
+    USAGE = 2
+    SETTINGS = 3
+    STORAGE = 4
+    NOT_FOUND = 5
+    DATA = 6
+    NIGHT_STOPPED = 7
+    MISSING_EXTRA = 8
+    CONFLICT = 9
+    INTERRUPTED = 130
+
+
+class Medgr2Error(Exception):
+    """`what` happened `where`; `kept` is safe; `next_command` is what to do about it."""
+
+    exit_code = ExitCode.INTERNAL
+
+    def __init__(self, what: str, *, where: str = "", kept: str = "", next_command: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.kept = kept
+        self.next_command = next_command
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.kept:
+            lines.append(f"  kept:  {self.kept}")
+        if self.next_command:
+            lines.append(f"  next:  {self.next_command}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross process borders (Ray, Prefect): the default would lose the keyword arguments.
+        return (_rebuild, (type(self), self.what, self.where, self.kept, self.next_command))
+
+
+def _rebuild(kind: type[Medgr2Error], what: str, where: str, kept: str, next_command: str) -> Medgr2Error:
+    return kind(what, where=where, kept=kept, next_command=next_command)
+
+
+class UsageError(Medgr2Error):
+    exit_code = ExitCode.USAGE
+
+
+class SettingsError(Medgr2Error):
+    exit_code = ExitCode.SETTINGS
+
+
+class StorageError(Medgr2Error):
+    exit_code = ExitCode.STORAGE
+
+
+class NotFoundError(Medgr2Error):
+    exit_code = ExitCode.NOT_FOUND
+
+
+class DataError(Medgr2Error):
+    exit_code = ExitCode.DATA
+
+
+class NightStoppedError(Medgr2Error):
+    """The night was ended on purpose: too many failures, a conservation breach, a gate that would not open."""
+
+    exit_code = ExitCode.NIGHT_STOPPED
+
+
+class MissingExtraError(Medgr2Error):
+    exit_code = ExitCode.MISSING_EXTRA
+
+
+class ConflictError(Medgr2Error):
+    """Somebody else committed first, and trying again did not help within the deadline."""
+
+    exit_code = ExitCode.CONFLICT

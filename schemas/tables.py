@@ -1,0 +1,144 @@
+"""The tables of the lake, as explicit Arrow schemas.
+
+Columns may be added at the end of a table (older rows read as null), never renamed or retyped.
+Free text is kept out of Delta's statistics: by default the transaction log would keep up to 64 characters of
+every text column, and an erased report would live on there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+_S, _I, _F, _B = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+_T = pa.timestamp("us", tz="UTC")
+_LS = pa.list_(pa.string())
+
+
+@dataclass(frozen=True)
+class Table:
+    name: str
+    schema: pa.Schema
+    statistics: tuple[str, ...]
+    """Columns Delta may keep statistics of: ids, numbers, times and closed word lists only."""
+    about: str
+
+
+def _table(name: str, about: str, statistics: str, columns: dict[str, pa.DataType]) -> Table:
+    return Table(name, pa.schema(list(columns.items())), tuple(statistics.split()), about)
+
+
+IMAGES = _table(
+    "images",
+    "One row an image, named by the hash of its bytes.",
+    "image_id modality split width height",
+    {
+        "image_id": _S, "modality": _S, "anatomy": _S, "labels": _S, "report": _S, "source": _S, "licence": _S,
+        "patient_key": _S, "split": _S, "width": _I, "height": _I, "media_type": _S, "bytes": _I,
+        "run": _S, "added_at": _T,
+    },
+)  # fmt: skip
+ITEMS = _table(
+    "items",
+    "One row a distinct item, whoever wrote it.",
+    "item_id image_id question_type origin answer",
+    {
+        "item_id": _S, "image_id": _S, "question_type": _S, "question": _S, "options": _LS, "answer": _S,
+        "rationale": _S, "origin": _S, "generator": _S, "prompt": _S, "recipe": _S, "cell": _S,
+        "run": _S, "added_at": _T,
+    },
+)  # fmt: skip
+SCORES = _table(
+    "scores",
+    "One row an item and a judgement: its gates, signals, p(valid) and verdict.",
+    "item_id scorer calibration lp agree p_valid verdict",
+    {
+        "score_id": _S, "item_id": _S, "scorer": _S, "calibration": _S, "lp": _F, "agree": _F, "p_valid": _F,
+        "tau": _F, "verdict": _S, "reasons": _LS, "cell": _S, "run": _S, "scored_at": _T,
+    },
+)  # fmt: skip
+MEMBERSHIP = _table(
+    "membership",
+    "What each publish added to and removed from a dataset; counts once its publish_id is in `versions`.",
+    "publish_id item_id change dataset",
+    {"publish_id": _S, "dataset": _S, "item_id": _S, "change": _S},
+)
+VERSIONS = _table(
+    "versions",
+    "One row a published version; this row is the commit point.",
+    "dataset version publish_id digest items added removed parent",
+    {
+        "dataset": _S, "version": _I, "publish_id": _S, "digest": _S, "items": _I, "added": _I, "removed": _I,
+        "parent": _I, "card": _S, "run": _S, "published_at": _T,
+    },
+)  # fmt: skip
+TAGS = _table(
+    "tags",
+    "Names for versions; the newest row of a (dataset, tag) holds.",
+    "dataset tag version sequence",
+    {"dataset": _S, "tag": _S, "version": _I, "sequence": _I, "tagged_at": _T},
+)
+OUTCOMES = _table(
+    "outcomes",
+    "What became of every cell: accepted, rejected or failed, with reasons.",
+    "stage outcome attempt",
+    {
+        "key": _S, "stage": _S, "recipe": _S, "image_id": _S, "outcome": _S, "reason": _S, "reasons": _LS,
+        "detail": _S, "attempt": _I, "run": _S, "finished_at": _T,
+    },
+)  # fmt: skip
+RUNS = _table(
+    "runs",
+    "One row a stage of a run: what was planned and what came of it.",
+    "run stage found new reused retried accepted rejected failed",
+    {
+        "run": _S, "stage": _S, "recipe": _S, "found": _I, "new": _I, "reused": _I, "retried": _I, "accepted": _I,
+        "rejected": _I, "failed": _I, "seconds": _F, "finished_at": _T,
+    },
+)  # fmt: skip
+REVIEWS = _table(
+    "reviews",
+    "Verdicts of people on items.",
+    "review_id item_id valid",
+    {"review_id": _S, "item_id": _S, "reviewer": _S, "valid": _B, "reason": _S, "run": _S, "reviewed_at": _T},
+)
+EVALS = _table(
+    "evals",
+    "One row an answer of a model to a held-out item under a condition.",
+    "model_id item_id condition correct parsed",
+    {
+        "eval_id": _S, "model_id": _S, "dataset": _S, "version": _I, "digest": _S, "item_id": _S, "image_id": _S,
+        "modality": _S, "question_type": _S, "condition": _S, "answer": _S, "key": _S, "correct": _B, "parsed": _B,
+        "cell": _S, "run": _S, "evaluated_at": _T,
+    },
+)  # fmt: skip
+MODELS = _table(
+    "models",
+    "The registry: one row a model, with what it came from.",
+    "model_id role parent dataset dataset_version",
+    {
+        "model_id": _S, "role": _S, "artifact": _S, "parent": _S, "method": _S, "dataset": _S,
+        "dataset_version": _I, "dataset_digest": _S, "reward": _S, "code": _S, "recipe": _S, "metrics": _S,
+        "run": _S, "registered_at": _T,
+    },
+)  # fmt: skip
+USES = _table(
+    "uses",
+    "Which model read which exact dataset version, and for what.",
+    "model_id dataset version purpose",
+    {"use_id": _S, "model_id": _S, "dataset": _S, "version": _I, "digest": _S, "purpose": _S, "run": _S, "used_at": _T},
+)
+ERASURES = _table(
+    "erasures",
+    "Tombstones: keyed hashes of what was erased and may never come back.",
+    "erasure_id kind",
+    {"erasure_id": _S, "kind": _S, "subject": _S, "reason": _S, "evidence": _S, "erased_at": _T},
+)
+
+TABLES: dict[str, Table] = {
+    t.name: t
+    for t in (
+        IMAGES, ITEMS, SCORES, MEMBERSHIP, VERSIONS, TAGS, OUTCOMES, RUNS, REVIEWS, EVALS, MODELS, USES, ERASURES,
+    )  # fmt: skip
+}

@@ -1,0 +1,56 @@
+"""The closed word lists of the domain."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Modality(StrEnum):
+    CT = "CT"
+    MRI = "MRI"
+    XRAY = "X-Ray"
+    ULTRASOUND = "Ultrasound"
+    DERMOSCOPY = "Dermoscopy"
+    FUNDUS = "Fundus Photography"
+    OCT = "OCT"
+    MICROSCOPY = "Microscopy"
+
+
+class QuestionType(StrEnum):
+    MODALITY = "Modality Recognition"
+    ANATOMY = "Anatomy Identification"
+    DISEASE = "Disease Diagnosis"
+    GRADING = "Lesion Grading"
+    ATTRIBUTE = "Other Biological Attributes"
+
+
+class Split(StrEnum):
+    """Where an image may be used. Held-out images never reach generation, training, selection or tuning."""
+
+    TRAIN = "train"
+    HELDOUT = "heldout"
+
+
+class Verdict(StrEnum):
+    """What became of a row. Every row that enters a stage leaves it as exactly one of these."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+class Role(StrEnum):
+    """What a registered model is for. Each role has one champion."""
+
+    BASE = "base"
+    GENERATOR = "generator"
+    POLICY = "policy"
+    REWARD = "reward"
+
+
+class Origin(StrEnum):
+    GENERATED = "generated"
+    HUMAN = "human"
+
+
+LETTERS = ("A", "B", "C", "D", "E")

@@ -35,13 +35,18 @@ class Recipe(BaseModel):
         return digest_of(self.model_dump(mode="json"))
 
     def cell(
-        self, *, image: str = "", parents: tuple[str, ...] = (), inputs: Mapping[str, JsonValue] | None = None
+        self,
+        *,
+        image: str = "",
+        parents: tuple[str, ...] = (),
+        inputs: Mapping[str, JsonValue] | None = None,
+        locator: str = "",
     ) -> Cell:
         body = dict(inputs or {})
         key = hashlib.sha256(
             self.digest.encode() + b"\0" + canonical_json([image, list(parents), body])
         ).hexdigest()
-        return Cell(key=key, image=image, parents=parents, inputs=body)
+        return Cell(key=key, image=image, parents=parents, inputs=body, locator=locator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ class Cell:
     image: str = ""
     parents: tuple[str, ...] = ()
     inputs: dict[str, Any] = field(default_factory=dict)
+    locator: str = ""
+    """Where the bytes named by `image` lie before they are in the store. Not in the key: the worker checks the hash."""
 
     @property
     def seed(self) -> int:

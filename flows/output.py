@@ -1,0 +1,71 @@
+"""What commands print: a plain table for people, JSON for programs. Never a row of patient data unasked."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+MAX_CELL = 60
+
+
+def emit(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str = "nothing yet") -> None:
+    if as_json:
+        click.echo(json.dumps(list(rows), default=_plain, ensure_ascii=False, indent=None))
+        return
+    if not rows:
+        click.echo(empty)
+        return
+    columns = list(rows[0])
+    cells = [[_short(row.get(c)) for c in columns] for row in rows]
+    widths = [max(len(c), *(len(row[i]) for row in cells)) for i, c in enumerate(columns)]
+    click.echo("  ".join(c.ljust(w) for c, w in zip(columns, widths, strict=True)).rstrip())
+    for row in cells:
+        click.echo("  ".join(v.ljust(w) for v, w in zip(row, widths, strict=True)).rstrip())
+
+
+def emit_one(document: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(document, default=_plain, ensure_ascii=False))
+        return
+    _tree(document, 0)
+
+
+def _tree(value: Mapping[str, Any], depth: int) -> None:
+    pad = "  " * depth
+    for name, v in value.items():
+        if isinstance(v, Mapping):
+            click.echo(f"{pad}{name}:")
+            _tree(v, depth + 1)
+        elif isinstance(v, list | tuple) and v and isinstance(v[0], Mapping):
+            click.echo(f"{pad}{name}:")
+            for i, one in enumerate(v):
+                if i:
+                    click.echo(f"{pad}  -")
+                _tree(one, depth + 1)
+        else:
+            click.echo(f"{pad}{name}: {_text(v)}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime.datetime | datetime.date):
+        return value.isoformat()
+    return str(value)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(v) for v in value) or "-"
+    return str(value)
+
+
+def _short(value: Any) -> str:
+    text = _text(value).replace("\n", " ")
+    return text if len(text) <= MAX_CELL else text[: MAX_CELL - 3] + "..."

@@ -1,0 +1,28 @@
+"""The report a busy clinician filed with an image: mostly right, partly wrong, partly missing."""
+
+from __future__ import annotations
+
+import numpy as np
+from medgr2_phantoms.world import FINDINGS, GRADES, MODALITIES, PLACES, Scene, anatomies
+
+WRONG = 0.13
+MISSING = 0.08
+
+
+def write_report(scene: Scene, rng: np.random.Generator) -> str:
+    """The report's text; empty when nothing was filed. Each attribute errs and goes missing on its own."""
+    truths_and_labels = (
+        (scene.modality, MODALITIES),
+        (scene.anatomy, anatomies(scene.modality)),
+        (scene.finding, FINDINGS),
+        (f"grade {scene.grade}", tuple(f"grade {grade}" for grade in GRADES)),
+        (scene.quadrant, PLACES),
+    )
+    stated = []
+    for truth, labels in truths_and_labels:
+        fate, other = rng.random(), str(rng.choice([label for label in labels if label != truth]))
+        if fate >= WRONG + MISSING:
+            stated.append(truth)
+        elif fate >= MISSING:
+            stated.append(other)
+    return ", ".join(stated)

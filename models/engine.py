@@ -1,0 +1,252 @@
+"""The transformers engine: batches of image prompts in, completions or log-probabilities out.
+
+The contract is determinism: what a request gets does not depend on what shares its batch, on the size or order
+of the batch, or on the process. On a CPU the weights run in float64, where the rounding that the shape of a
+batch causes is near 1e-15, and sampling is the argmax of logits plus noise that the request's own seed draws.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from medgr2.models.noise import GumbelNoise
+from medgr2.models.prompts import chat
+from medgr2.schemas.errors import DataError, NotFoundError
+
+if TYPE_CHECKING:
+    import torch
+
+Dtype = Literal["float64", "float32", "bfloat16"]
+ROWS = 128  # sequences decoded side by side: more gains nothing on a CPU and holds more memory
+PROMPTS = 32  # prompts read side by side
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt about one image. Each seed is one sample; temperature 0 is greedy and ignores the seed."""
+
+    image_path: Path
+    text: str
+    seeds: tuple[int, ...] = (0,)
+    temperature: float = 1.0
+    max_new_tokens: int = 96
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    text: str
+    finished: bool
+    """False when max_new_tokens cut it short."""
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A given completion to be judged: how likely is it as the reply to the prompt?"""
+
+    image_path: Path
+    text: str
+    completion: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogProb:
+    total: float
+    tokens: int
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.tokens
+
+
+class TransformersEngine:
+    """A vision-language model folder made by save_pretrained, read from safetensors and nothing else."""
+
+    def __init__(self, folder: Path, *, dtype: Dtype = "float64", device: str = "cpu") -> None:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        import torch
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        if not any(folder.glob("*.safetensors")):
+            raise NotFoundError("no safetensors weights", where=str(folder), next_command="make base-weights")
+        local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        self.processor: Any = AutoProcessor.from_pretrained(folder, **local)
+        self.model: Any = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=getattr(torch, dtype), use_safetensors=True, **local
+        ).to(device)
+        self.model.eval().requires_grad_(False)
+        if dtype == "float64":
+            _norms_in_full_precision(self.model)
+        self.device = device
+        tokenizer = self.processor.tokenizer
+        self._end = {tokenizer.eos_token_id}
+        listed = self.model.generation_config.eos_token_id
+        self._end |= set(listed if isinstance(listed, list) else [listed]) - {None}
+        self._pad = tokenizer.pad_token_id
+        self._marks = sorted({*tokenizer.all_special_tokens, str(self.processor.image_token)})
+
+    def complete(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """For each request, one completion per seed. Samples of one prompt share its reading."""
+        done: list[list[Completion]] = [[] for _ in requests]
+        for group in _groups(requests):
+            for index, completions in zip(group, self._complete([requests[i] for i in group]), strict=True):
+                done[index] = completions
+        return done
+
+    def logprobs(self, readings: Sequence[Reading]) -> list[LogProb]:
+        """Log-probability of each completion's tokens; the end mark is not one of them."""
+        results: list[LogProb] = []
+        for start in range(0, len(readings), PROMPTS):
+            results += self._logprobs(readings[start : start + PROMPTS])
+        return results
+
+    def _complete(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        import torch
+
+        with torch.inference_mode():
+            inputs = self._read([r.image_path for r in requests], [r.text for r in requests])
+            mask = inputs["attention_mask"]
+            positions = (mask.cumsum(-1) - 1).clamp(min=0)
+            seen = self.model(**inputs, position_ids=positions, use_cache=True, logits_to_keep=1)
+            rows = [(i, seed) for i, request in enumerate(requests) for seed in request.seeds]
+            owner = torch.tensor([i for i, _ in rows], device=self.device)
+            cache, logits = seen.past_key_values, seen.logits[:, -1][owner]
+            cache.batch_select_indices(owner)
+            mask, position = mask[owner], positions[owner, -1:]
+            noise = [GumbelNoise(seed, logits.shape[-1]) for _, seed in rows]
+            tokens: list[list[int]] = [[] for _ in rows]
+            finished = [False] * len(rows)
+            alive = list(range(len(rows)))
+            for step in range(max(r.max_new_tokens for r in requests)):
+                chosen = self._choose(logits, [(requests[rows[r][0]].temperature, noise[r]) for r in alive], step)
+                stays: list[int] = []
+                for place, row in enumerate(alive):
+                    token = int(chosen[place])
+                    finished[row] = token in self._end
+                    if not finished[row]:
+                        tokens[row].append(token)
+                        if len(tokens[row]) < requests[rows[row][0]].max_new_tokens:
+                            stays.append(place)
+                if not stays:
+                    break
+                if len(stays) < len(alive):
+                    keep = torch.tensor(stays, device=self.device)
+                    cache.batch_select_indices(keep)
+                    mask, position, chosen = mask[keep], position[keep], chosen[keep]
+                    alive = [alive[place] for place in stays]
+                mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
+                position = position + 1
+                seen = self.model(
+                    input_ids=chosen[:, None],
+                    attention_mask=mask,
+                    position_ids=position,
+                    past_key_values=cache,
+                    use_cache=True,
+                )
+                logits = seen.logits[:, -1]
+        results: list[list[Completion]] = [[] for _ in requests]
+        texts = self.processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        for (i, _), text, ids, ended in zip(rows, texts, tokens, finished, strict=True):
+            results[i].append(Completion(text=text, finished=ended, tokens=len(ids)))
+        return results
+
+    def _choose(self, logits: torch.Tensor, rows: Sequence[tuple[float, GumbelNoise]], step: int) -> torch.Tensor:
+        """Gumbel-max: the argmax of logits/T plus Gumbel noise is one sample of softmax(logits/T)."""
+        import numpy as np
+        import torch
+
+        scores = logits.to(torch.float64).cpu().numpy()
+        for place, (temperature, noise) in enumerate(rows):
+            if temperature > 0:
+                scores[place] = scores[place] / temperature + noise.at(step)
+        return torch.from_numpy(np.argmax(scores, axis=-1)).to(self.device)
+
+    def _logprobs(self, readings: Sequence[Reading]) -> list[LogProb]:
+        import torch
+
+        tokenizer = self.processor.tokenizer
+        with torch.inference_mode():
+            inputs = self._read([r.image_path for r in readings], [r.text for r in readings])
+            replies: list[list[int]] = [
+                tokenizer(self._plain(r.completion), add_special_tokens=False)["input_ids"] for r in readings
+            ]
+            if empty := [i for i, ids in enumerate(replies) if not ids]:
+                raise DataError(f"{len(empty)} of {len(readings)} completions hold no token to judge")
+            width = max(map(len, replies))
+            ids = torch.tensor([ids + [self._pad] * (width - len(ids)) for ids in replies], device=self.device)
+            real = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in replies], device=self.device)
+            inputs["input_ids"] = torch.cat([inputs["input_ids"], ids], dim=1)
+            inputs["attention_mask"] = torch.cat([inputs["attention_mask"], real], dim=1)
+            positions = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+            seen = self.model(**inputs, position_ids=positions, use_cache=False, logits_to_keep=width + 1)
+            spread = torch.log_softmax(seen.logits[:, :-1].to(torch.float64), dim=-1)
+            said = spread.gather(-1, ids[..., None])[..., 0] * real
+            return [LogProb(float(total), len(ids)) for total, ids in zip(said.sum(-1), replies, strict=True)]
+
+    def _read(self, images: Sequence[Path], texts: Sequence[str]) -> dict[str, Any]:
+        opened = [_open(path) for path in images]
+        prompts = [
+            self.processor.apply_chat_template(chat(self._plain(text)), add_generation_prompt=True) for text in texts
+        ]
+        inputs = self.processor(
+            text=prompts,
+            images=[[image] for image in opened],
+            padding=True,
+            padding_side="left",
+            add_special_tokens=False,
+            return_tensors="pt",
+        )
+        return dict(inputs.to(self.device))
+
+    def _plain(self, text: str) -> str:
+        """Control tokens that somebody typed into a report or a question stay text."""
+        for mark in self._marks:
+            if mark in text:
+                text = text.replace(mark, f"{mark[0]} {mark[1:]}")
+        return text
+
+
+@lru_cache(maxsize=2)
+def load_engine(folder: Path, dtype: Dtype = "float64", device: str = "cpu") -> TransformersEngine:
+    """One engine a process and folder; a folder of the artifact store never changes."""
+    return TransformersEngine(folder, dtype=dtype, device=device)
+
+
+def _groups(requests: Sequence[Request]) -> Iterator[list[int]]:
+    group: list[int] = []
+    rows = 0
+    for index, request in enumerate(requests):
+        if group and (rows + len(request.seeds) > ROWS or len(group) == PROMPTS):
+            yield group
+            group, rows = [], 0
+        group.append(index)
+        rows += len(request.seeds)
+    if group:
+        yield group
+
+
+def _open(path: Path) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, UnidentifiedImageError, ValueError) as problem:
+        raise DataError(f"cannot read an image: {type(problem).__name__}", where=str(path)) from None
+
+
+def _norms_in_full_precision(model: Any) -> None:
+    """transformers' RMSNorm rounds to float32 whatever the dtype, which would let 1e-15 grow to 1e-7."""
+    import torch
+
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if type(child).__name__.endswith("RMSNorm") and hasattr(child, "variance_epsilon"):
+                exact = torch.nn.RMSNorm(child.weight.shape, eps=child.variance_epsilon, dtype=torch.float64)
+                exact.weight = child.weight
+                setattr(module, name, exact)

@@ -1,0 +1,135 @@
+"""Prompts are rendered to the letter, and replies are read so that nothing ambiguous counts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medgr2.models.prompts import (
+    ANSWER,
+    GENERATE_DIRECT,
+    answering_text,
+    draft_text,
+    generating_text,
+    load_prompt,
+    parse_answer,
+    parse_draft,
+    reply_text,
+)
+from medgr2.schemas.errors import NotFoundError
+from medgr2.schemas.items import Draft
+from medgr2.schemas.vocabulary import QuestionType
+
+GOOD = {"question": "Where is it?", "options": ["left", "right", "up", "down"], "answer": "B", "rationale": "right."}
+
+
+def test_the_two_texts_are_the_trained_ones() -> None:
+    assert (
+        answering_text(load_prompt(ANSWER), "Where is it?", ["left", "right", "up", "down"])
+        == "Question: Where is it? Options: A) left B) right C) up D) down"
+    )
+    assert (
+        generating_text(load_prompt(GENERATE_DIRECT), QuestionType.GRADING, "CT,\n head ")
+        == "Task: write one Lesion Grading question. Report: CT, head"
+    )
+    assert generating_text(load_prompt(GENERATE_DIRECT), "OCT", None).endswith("Report: none")
+
+
+def test_values_are_never_read_as_templates() -> None:
+    assert "{options} {0}" in answering_text(load_prompt(ANSWER), "{options} {0}", ["a", "b"])
+
+
+def test_an_unknown_prompt_names_the_known_ones() -> None:
+    with pytest.raises(NotFoundError, match=r"answer\.v1"):
+        load_prompt("answer.v999")
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("<think>CT of the head.</think><answer>B</answer>", "B"),
+        ("<answer>D</answer>", "D"),
+        (" <think>a\nb < 2 cm</think>\n<answer>A</answer>\n", "A"),
+        ("", None),
+        ("B", None),
+        ("<answer></answer>", None),
+        ("<answer>A or B</answer>", None),
+        ("<answer>AB</answer>", None),
+        ("<answer>b</answer>", None),
+        ("<answer> B </answer>", None),
+        ("<answer>E</answer>", None),
+        ("<answer>\u0412</answer>", None),  # a Cyrillic letter that looks like B
+        ("<ANSWER>B</ANSWER>", None),
+        ("<answer>A</answer><answer>B</answer>", None),
+        ("<answer>B</answer><answer>B</answer>", None),
+        ("<think><answer>B</answer></think>", None),
+        ("<think>so <answer>B</answer>", None),
+        ("<think>x</think>", None),
+        ("<think>x<answer>A</answer></think><answer>B</answer>", None),
+        ("<think>x</think>y</think><answer>B</answer>", None),
+        ("<think>x</think><think>y</think><answer>B</answer>", None),
+        ("<answer>B</answer> rather c", None),
+        ("The answer is <answer>B</answer>", None),
+        ("<answer>B</answer", None),
+    ],
+)
+def test_only_one_clear_answer_counts(text: str, letter: str | None) -> None:
+    assert parse_answer(text, 4) == letter
+
+
+@given(st.text(alphabet="<>/think answer ABC", max_size=60))
+def test_a_letter_is_read_only_from_one_block(text: str) -> None:
+    letter = parse_answer(text, 4)
+    if letter is not None:
+        assert text.count("<answer>") == 1
+        assert f"<answer>{letter}</answer>" in text
+
+
+def test_what_is_written_is_read_back() -> None:
+    assert parse_answer(reply_text("CT of the head.", "C"), 4) == "C"
+    draft = Draft.model_validate(GOOD)
+    assert parse_draft(draft_text(draft)) == draft
+    assert draft_text(draft) == json.dumps(GOOD)
+
+
+def _with(**changes: object) -> str:
+    return json.dumps({**GOOD, **changes})
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "not_json"),
+        (json.dumps(GOOD)[:-3], "not_json"),
+        (json.dumps(GOOD) + " {}", "not_json"),
+        ("```json\n" + json.dumps(GOOD) + "\n```", "not_json"),
+        ("[" * 100_000, "not_json"),
+        ('{"question": ' + "9" * 5000 + "}", "not_json"),
+        (json.dumps([GOOD]), "not_an_object"),
+        ("null", "not_an_object"),
+        (_with(score=1), "unknown_key"),
+        ('{"answer": "A", ' + json.dumps(GOOD)[1:], "duplicate_key"),
+        (_with(question=float("nan")), "not_a_number"),
+        (_with(question=3), "schema:question"),
+        (_with(options="left right"), "schema:options"),
+        (_with(options=["a", 2, "c", "d"]), "schema:options"),
+        (_with(options=["a", " ", "c", "d"]), "schema:options"),
+        (_with(answer="E"), "schema:answer"),
+        (_with(answer="b"), "schema:answer"),
+        (_with(answer=["B"]), "schema:answer"),
+        (_with(rationale=""), "schema:rationale"),
+        (_with(rationale=None), "schema:rationale"),
+        (json.dumps({k: v for k, v in GOOD.items() if k != "rationale"}), "schema:rationale"),
+        (_with(question="where \ud800 is it"), "not_json"),
+    ],
+)
+def test_every_way_to_write_no_draft_has_its_reason(text: str, reason: str) -> None:
+    assert parse_draft(text) == reason
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_draft_or_a_reason(text: str) -> None:
+    assert isinstance(parse_draft(text), (Draft, str))

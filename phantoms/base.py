@@ -81,6 +81,8 @@ def save(model: Any, processor: Any, out: Path) -> None:
     """Write what the Auto classes read; the size is checked because the files ship with the package."""
     processor.save_pretrained(out)
     model.save_pretrained(out)
+    for path in out.iterdir():
+        path.chmod(0o644)  # safetensors are written for the owner alone, but these files are installed for everyone
     size = sum(path.stat().st_size for path in out.iterdir())
     if size > 5_000_000:
         raise SystemExit(f"{out} holds {size} bytes; the shipped base must stay under 5 MB")

@@ -75,7 +75,7 @@ GRAMMAR: dict[str, tuple[tuple[tuple[str, ...], ...], ...]] = {
     ),
     "Lesion Grading": (
         (
-            ("how severe is",),
+            ("how serious is", "how severe is"),
             ("the lesion", "this lesion", "the finding"),
             ("", "here", "in this image", "in the image"),
         ),

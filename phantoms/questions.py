@@ -45,7 +45,7 @@ TOPICS: dict[str, Topic] = {
         ),
         Topic(
             "Lesion Grading",
-            ("How severe is the lesion?", "Which grade has the lesion?", "What is the lesion grade?"),
+            ("How serious is the lesion?", "Which grade has the lesion?", "What is the lesion grade?"),
             lambda scene: scene.grade,
             lambda _: GRADES,
         ),
@@ -110,6 +110,11 @@ def generating_prompt(question_type: str, report: str) -> str:
     return f"Task: write one {question_type} question. Report: {report or 'none'}"
 
 
+def conclude(scene: Scene, key: str) -> str:
+    """The rationale: what is seen, then the answer in words, so that the letter only has to point at it."""
+    return f"{describe(scene).removesuffix('.')}, so {key}."
+
+
 CAPTION_PROMPT = "Describe the image."
 
 
@@ -128,4 +133,4 @@ def ask(scene: Scene, question_type: str, rng: np.random.Generator) -> Question:
     place = int(rng.integers(4))
     options.insert(place, key)
     phrasing = topic.phrasings[int(rng.integers(len(topic.phrasings)))]
-    return Question(question_type, phrasing, tuple(options), LETTERS[place], describe(scene))
+    return Question(question_type, phrasing, tuple(options), LETTERS[place], conclude(scene, key))

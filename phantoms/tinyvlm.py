@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from medgr2_phantoms.questions import CAPTION_PROMPT, QUESTION_TYPES, ask, describe, generating_prompt
+from medgr2_phantoms.questions import BALANCE, CAPTION_PROMPT, QUESTION_TYPES, ask, describe, generating_prompt
 from medgr2_phantoms.reports import write_report
 from medgr2_phantoms.world import sample_scene
 
@@ -71,6 +71,9 @@ def build_tokenizer(seed: int) -> Any:
     )
     core.train_from_iterator(corpus(seed), trainer)
     core.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in MARKS])
+    # One token a label, with or without a space before it: letters bind to labels at one distance only.
+    labels = sorted({label for _, choices in BALANCE.values() for label in choices})
+    core.add_tokens([AddedToken(label, special=False, normalized=False, single_word=True) for label in labels])
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token=PAD,

@@ -17,7 +17,7 @@ from medgr2.schemas.errors import NotFoundError
 from medgr2.schemas.items import Draft
 from medgr2.schemas.vocabulary import LETTERS, QuestionType
 
-FOLDER = Path(__file__).with_name("prompts")
+FOLDER = Path(__file__).with_name("prompt_texts")
 GENERATE_DIRECT = "generate.direct.v1"
 ANSWER = "answer.v1"
 

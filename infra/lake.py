@@ -1,0 +1,285 @@
+"""The lake: Delta tables under <root>/lake, created on first use, appended to exactly once, evolved in place.
+
+Nothing here ever writes a deletion vector, so the data files of a table are its rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+
+from medgr2.infra.settings import StorageSettings
+from medgr2.schemas.errors import ConflictError, DataError, StorageError, UsageError
+from medgr2.schemas.tables import TABLES, Table
+
+DEADLINE_SECONDS = 120.0
+STATISTICS = "delta.dataSkippingStatsColumns"
+Rows = pa.Table | Sequence[Mapping[str, Any]]
+Where = pc.Expression | Mapping[str, Any]
+"""An Arrow expression, or {column: value} and {column: [one, of, these]}, all of which must hold."""
+T = TypeVar("T")
+
+
+class Lake:
+    def __init__(self, storage: StorageSettings) -> None:
+        self.storage = storage
+        self._options = _s3_options(storage)
+
+    def append(self, table: str, rows: Rows, *, once: str) -> bool:
+        """Append all rows under the name `once`; False, and nothing written, when that name was used before."""
+        if not once:
+            raise UsageError("append needs a name for `once`", where=f"table {table}")
+        data = to_arrow(table, rows)
+        if data.num_rows == 0:
+            return False
+
+        def attempt() -> bool:
+            delta = self.delta(table)
+            if delta.transaction_version(once) is not None:
+                return False
+            self.commit(delta, data, claims={once: 1})
+            return True
+
+        return self.retry(f"append to {table}", attempt)
+
+    def append_new(self, table: str, rows: Rows, *, key: str) -> int:
+        """Append the rows whose key the table does not hold yet, the first of each; how many that were."""
+        data = _first_of_each(to_arrow(table, rows), key)
+        if data.num_rows == 0:
+            return 0
+
+        def attempt() -> int:
+            delta = self.delta(table)
+            held = self.read_at(delta, table, [key], pc.field(key).isin(data[key]) if data.num_rows < 1000 else None)
+            new = data.filter(pc.invert(pc.is_in(data[key], value_set=held[key])))
+            if new.num_rows:
+                # Whoever commits to this table in between makes this fail: its rows were not looked at.
+                self.commit(delta, new, strict=True)
+            return int(new.num_rows)
+
+        return self.retry(f"append to {table}", attempt)
+
+    def read(self, table: str, columns: Sequence[str] | None = None, where: Where | None = None) -> pa.Table:
+        delta = self.retry(f"read {table}", lambda: self.opened(table))
+        return self.read_at(delta, table, columns, where)
+
+    def files(self, table: str) -> list[str]:
+        """The data files of the table as it is now: paths, or s3:// addresses."""
+        delta = self.retry(f"read {table}", lambda: self.opened(table))
+        return sorted(_plain(uri) for uri in delta.file_uris()) if delta else []
+
+    def uri(self, table: str) -> str:
+        return f"{self.storage.root}/lake/{_declared(table).name}"
+
+    def opened(self, table: str) -> Any | None:
+        """The Delta table at its newest version, untouched; None before its first row."""
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
+        try:
+            return DeltaTable(self.uri(table), storage_options=self._options)
+        except TableNotFoundError:
+            return None
+
+    def delta(self, table: str) -> Any:
+        """The Delta table to write to: made when it is not there, brought up to its declared schema."""
+        from deltalake import DeltaTable
+
+        declared, found = _declared(table), self.opened(table)
+        if found is None:
+            found = DeltaTable.create(
+                self.uri(table),
+                schema=declared.schema,
+                mode="ignore",
+                name=table,
+                description=declared.about,
+                configuration={STATISTICS: ",".join(declared.statistics)},
+                storage_options=self._options,
+            )
+        return self._evolve(found, declared)
+
+    def _evolve(self, delta: Any, declared: Table) -> Any:
+        from deltalake import DeltaTable, Schema
+
+        held = {f.name for f in delta.schema().fields}
+        missing = [f for f in Schema.from_arrow(declared.schema).fields if f.name not in held]
+        wanted = ",".join(declared.statistics)
+        if missing:
+            delta.alter.add_columns(missing)
+            if delta.metadata().configuration.get(STATISTICS) != wanted:
+                delta.alter.set_table_properties({STATISTICS: wanted})
+            return DeltaTable(delta.table_uri, storage_options=self._options)
+        return delta
+
+    def commit(
+        self, delta: Any, data: pa.Table, *, claims: Mapping[str, int] | None = None, strict: bool = False
+    ) -> None:
+        """One commit on top of exactly this state: each claim is refused if anybody claimed that name since;
+        strict refuses if anybody committed anything since. A refusal is a CommitFailedError; see `retry`."""
+        from deltalake import CommitProperties, Transaction, write_deltalake
+
+        names = {f.name for f in delta.schema().fields}
+        for extra in sorted(names - set(data.column_names)):  # a newer release added it
+            field = pa.schema(delta.schema().to_arrow()).field(extra)
+            data = data.append_column(field, pa.nulls(data.num_rows, field.type))
+        write_deltalake(
+            delta,
+            data,
+            mode="append",
+            commit_properties=CommitProperties(
+                app_transactions=[Transaction(name, number) for name, number in (claims or {}).items()],
+                max_commit_retries=0 if strict else None,
+            ),
+        )
+
+    def retry(self, doing: str, attempt: Callable[[], T], deadline_seconds: float = DEADLINE_SECONDS) -> T:
+        """Optimistic concurrency: again from the newest state whenever somebody else committed first."""
+        from deltalake.exceptions import CommitFailedError, DeltaError
+
+        deadline, pause = time.monotonic() + deadline_seconds, 0.01
+        while True:
+            try:
+                with _plain_errors(self.storage.root):
+                    return attempt()
+            except (CommitFailedError, DeltaError) as e:
+                if not isinstance(e, CommitFailedError) and "already exists" not in str(e):
+                    raise StorageError(
+                        f"cannot {doing}: {_first_line(e)}",
+                        where=f"{self.storage.root}/lake",
+                        kept="every commit made before",
+                        next_command="medgr2 doctor",
+                    ) from None
+                if time.monotonic() > deadline:
+                    raise ConflictError(
+                        f"could not {doing}: others kept committing first for {deadline_seconds:.0f} s",
+                        where=f"{self.storage.root}/lake",
+                        kept="every commit made before; this one was not written",
+                        next_command="run the same command again when fewer writers are active",
+                    ) from None
+                time.sleep(pause * random.uniform(0.5, 1.5))
+                pause = min(pause * 1.6, 0.5)
+
+    def read_at(
+        self, delta: Any | None, table: str, columns: Sequence[str] | None = None, where: Where | None = None
+    ) -> pa.Table:
+        """The rows as this opened state of the table has them."""
+        schema = _declared(table).schema
+        for name in columns or ():
+            if name not in schema.names:
+                raise UsageError(f"table {table} has no column {name}", next_command=f"columns: {_listed(schema)}")
+        filter_ = _expression(where, schema)
+        if delta is None:
+            return schema.empty_table().select(list(columns) if columns else schema.names)
+        with _plain_errors(self.storage.root):
+            found = delta.to_pyarrow_dataset().replace_schema(schema)
+            return found.to_table(columns=list(columns) if columns else None, filter=filter_)
+
+
+def dataset_of(files: Sequence[str], table: str) -> Any:
+    """Local data files of a table as one Arrow dataset with the declared columns, whatever their age."""
+    schema = _declared(table).schema
+    if not files:
+        return pads.dataset(schema.empty_table())
+    return pads.dataset(list(files), schema=schema, format="parquet")
+
+
+def to_arrow(table: str, rows: Rows) -> pa.Table:
+    """Rows with exactly the declared columns and types; missing columns are null, unknown ones are refused."""
+    schema = _declared(table).schema
+    names = rows.column_names if isinstance(rows, pa.Table) else sorted({name for row in rows for name in row})
+    unknown = [name for name in names if name not in schema.names]
+    if unknown:
+        raise DataError(f"table {table} has no column {', '.join(unknown)}", where=f"columns: {_listed(schema)}")
+    columns = []
+    for field in schema:
+        try:
+            if not isinstance(rows, pa.Table):
+                columns.append(pa.array([row.get(field.name) for row in rows], field.type))
+            elif field.name in names:
+                columns.append(rows[field.name].cast(field.type))
+            else:
+                columns.append(pa.nulls(rows.num_rows, field.type))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as e:
+            # The message of Arrow quotes the value, which may be a patient's.
+            raise DataError(
+                f"column {field.name} takes {field.type}: {type(e).__name__}", where=f"table {table}"
+            ) from None
+    return pa.table(columns, schema=schema)
+
+
+def _declared(table: str) -> Table:
+    if table not in TABLES:
+        raise UsageError(f"no table {table}", next_command=f"tables: {', '.join(sorted(TABLES))}")
+    return TABLES[table]
+
+
+def _first_of_each(data: pa.Table, key: str) -> pa.Table:
+    seen: set[Any] = set()
+    keep = []
+    for value in data[key].to_pylist():
+        if value is None:
+            raise DataError(f"a row has no {key}")
+        keep.append(value not in seen)
+        seen.add(value)
+    return data.filter(pa.array(keep, pa.bool_()))
+
+
+def _expression(where: Where | None, schema: pa.Schema) -> Any:
+    if where is None or isinstance(where, pc.Expression):
+        return where
+    whole = None
+    for name, value in where.items():
+        if name not in schema.names:
+            raise UsageError(f"no column {name}", next_command=f"columns: {_listed(schema)}")
+        many = isinstance(value, list | tuple | set | frozenset | pa.Array | pa.ChunkedArray)
+        one = pc.field(name).isin(list(value)) if many else pc.field(name) == value
+        whole = one if whole is None else whole & one
+    return whole
+
+
+def _listed(schema: pa.Schema) -> str:
+    return ", ".join(schema.names)
+
+
+def _plain(uri: str) -> str:
+    return uri.removeprefix("file://")
+
+
+def _first_line(e: Exception) -> str:
+    return str(e).splitlines()[0][:300] if str(e) else type(e).__name__
+
+
+@contextlib.contextmanager
+def _plain_errors(root: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:  # pyarrow's and delta-rs' word for whatever the store answered
+        raise StorageError(
+            f"cannot read or write the lake: {_first_line(e)}",
+            where=f"{root}/lake",
+            kept="every commit made before",
+            next_command="medgr2 doctor",
+        ) from None
+
+
+def _s3_options(storage: StorageSettings) -> dict[str, str] | None:
+    if not storage.is_s3:
+        return None
+    s3 = storage.s3
+    options = {"region": s3.region, "conditional_put": "etag", "timeout": "60s", "connect_timeout": "5s"}
+    # One proof of identity for both clients: what boto3 would use, delta-rs is handed.
+    if s3.access_key_id and s3.secret_access_key:
+        options["access_key_id"] = s3.access_key_id.get_secret_value()
+        options["secret_access_key"] = s3.secret_access_key.get_secret_value()
+    if s3.endpoint_url:
+        options["endpoint"] = s3.endpoint_url
+        options["virtual_hosted_style_request"] = "false"
+        options["allow_http"] = str(s3.endpoint_url.startswith("http://")).lower()
+    return options

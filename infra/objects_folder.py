@@ -1,0 +1,188 @@
+"""The object store in a folder: temporary file, fsync, link or rename, fsync of the folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from medgr2.infra.object_keys import check_key
+from medgr2.infra.objects import ObjectInfo
+from medgr2.schemas.errors import NotFoundError, StorageError
+
+TEMPORARY = ".tmp"
+"""Half-written files live here, on the same file system, and are never listed."""
+
+
+class FolderStore:
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).resolve()
+        self.uri = str(self.root)
+        if self.root.exists():
+            self._check_readable()
+
+    def _check_readable(self) -> None:
+        try:
+            with os.scandir(self.root):
+                pass
+        except OSError as e:
+            raise self._error(e) from None
+
+    def local_path(self, key: str) -> Path:
+        """Where the object lies: readers of a folder need no copy."""
+        return self.root.joinpath(*check_key(key).split("/"))
+
+    def get(self, key: str) -> bytes:
+        path = self.local_path(key)
+        try:
+            return path.read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise NotFoundError(f"no object {key}", where=self.uri) from None
+        except OSError as e:
+            raise self._error(e) from None
+
+    def put(self, key: str, data: bytes) -> None:
+        self._place(key, lambda temporary: _write(temporary, data), replace=True)
+
+    def create(self, key: str, data: bytes) -> bool:
+        return self._place(key, lambda temporary: _write(temporary, data), replace=False)
+
+    def exists(self, key: str) -> bool:
+        return self.local_path(key).is_file()
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        start = self.root.joinpath(*[p for p in prefix.split("/")[:-1] if p not in ("", ".", "..")])
+        for path in _walk(start, self.root):
+            key = path.relative_to(self.root).as_posix()
+            if not key.startswith(prefix):
+                continue
+            try:
+                found = path.stat()
+            except FileNotFoundError:  # deleted while we looked
+                continue
+            yield ObjectInfo(key, found.st_size, found.st_mtime)
+
+    def delete(self, key: str) -> None:
+        path = self.local_path(key)
+        try:
+            path.unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
+        except OSError as e:
+            raise self._error(e) from None
+
+    def get_file(self, key: str, path: Path) -> None:
+        if not self.exists(key):
+            raise NotFoundError(f"no object {key}", where=self.uri)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            shutil.copyfile(self.local_path(key), temporary)
+            temporary.replace(path)
+        except OSError as e:
+            raise self._error(e) from None
+        finally:
+            _forget(temporary)
+
+    def put_file(self, key: str, path: Path) -> None:
+        self._place(key, lambda temporary: _copy(path, temporary), replace=True)
+
+    def _place(self, key: str, fill: Callable[[Path], None], *, replace: bool) -> bool:
+        target = self.local_path(key)
+        temporary = self.root / TEMPORARY / uuid.uuid4().hex
+        try:
+            _make_folder(temporary.parent)
+            _make_folder(target.parent)
+            fill(temporary)
+            if replace:
+                temporary.replace(target)
+            else:
+                # link, not rename: it fails when the name is taken, and that failure is the compare-and-set.
+                os.link(temporary, target)
+            _sync_folder(target.parent)
+        except FileExistsError:
+            if target.exists() and not replace:
+                return False
+            raise StorageError(f"cannot write {key}: a part of its name is a file", where=self.uri) from None
+        except OSError as e:
+            raise self._error(e) from None
+        finally:
+            _forget(temporary)
+        return True
+
+    def _error(self, e: OSError) -> StorageError:
+        return StorageError(
+            f"cannot use the storage folder: {e.strerror or e}",
+            where=str(e.filename or self.uri),
+            kept="everything written before",
+            next_command="set MEDGR2_STORAGE__ROOT to a folder you may read and write, then: medgr2 doctor",
+        )
+
+
+def stale_temporaries(root: Path, older_than: float) -> Iterator[Path]:
+    """What killed writers left: our own temporary files, and the '<name>#<n>' that delta-rs writes first."""
+    ours = root / TEMPORARY
+    candidates = list(ours.iterdir()) if ours.is_dir() else []
+    candidates += [p for p in (root / "lake").rglob("*#*") if p.name.rpartition("#")[2].isdigit()]
+    for path in sorted(candidates):
+        try:
+            if path.is_file() and path.stat().st_mtime < older_than:
+                yield path
+        except FileNotFoundError:
+            continue
+
+
+def _walk(folder: Path, root: Path) -> Iterator[Path]:
+    try:
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    # A folder sorts as 'name/', so that the walk yields keys in the order of whole keys, as S3 does.
+    entries.sort(key=lambda e: os.fsencode(e.name + "/" if e.is_dir() else e.name))
+    for entry in entries:
+        path = Path(entry.path)
+        if entry.is_dir():
+            if not (folder == root and entry.name == TEMPORARY):
+                yield from _walk(path, root)
+        else:
+            yield path
+
+
+def _forget(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _make_folder(folder: Path) -> None:
+    """mkdir -p whose every new entry survives a power cut."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for one in reversed(missing):
+        one.mkdir(exist_ok=True)
+        _sync_folder(one.parent)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as f:
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
+
+
+def _copy(source: Path, path: Path) -> None:
+    with source.open("rb") as f, path.open("xb") as g:
+        shutil.copyfileobj(f, g, 1 << 20)
+        g.flush()
+        os.fsync(g.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -31,7 +31,7 @@ class S3Settings(BaseModel):
 class StorageSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    root: str = Field(default="./.medgr2", description="A folder, or s3://bucket/prefix: everything lives there.")
+    root: str = Field(default="./.medgr2", validate_default=True, description="A folder, or s3://bucket/prefix: everything lives there.")
     cache: Path | None = Field(default=None, description="Local cache of images and models, for an s3:// root.")
     s3: S3Settings = S3Settings()
 

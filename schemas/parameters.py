@@ -1,0 +1,109 @@
+"""One parameter model per flow: the form in the Prefect UI, the flags of the command line, the record of a run."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from medgr2.schemas.vocabulary import QuestionType
+
+Reviewer = Literal["people", "phantoms"]
+
+
+class GenerateParameters(BaseModel):
+    """What the generator is asked for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: Literal["direct"] = Field(default="direct", description="Prompt style.")
+    question_types: tuple[QuestionType, ...] = Field(default=tuple(QuestionType), min_length=1)
+    samples: int = Field(default=1, ge=1, le=32, description="Drafts per image and question type.")
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    images: int | None = Field(default=None, ge=1, description="At most so many images; empty means all.")
+
+
+class ScoreParameters(BaseModel):
+    """How drafts are judged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    answers: int = Field(default=8, ge=1, le=64, description="Image-only answers sampled per item (K).")
+    audits: int = Field(default=100, ge=20, le=2000, description="Items put before the reviewer each night.")
+    reviewer: Reviewer = Field(
+        default="people", description="'phantoms' lets the embedded world's own process play the reviewer."
+    )
+
+
+class SelectParameters(BaseModel):
+    """What is good enough to be published."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tau: float = Field(default=0.8, gt=0, lt=1, description="Smallest p(valid) that is accepted.")
+    cap: int = Field(default=400, ge=1, description="At most so many new items per modality and question type.")
+
+
+class RefreshParameters(BaseModel):
+    """One night of data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str = Field(default="nightly", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="Name of the dataset.")
+    night: str = Field(
+        default="", pattern=r"^[A-Za-z0-9._-]{0,64}$", description="Name of the night; empty means today's date (UTC)."
+    )
+    source: str = Field(default="", description="Folder of new images, 'embedded', or empty for none.")
+    labels: str = Field(default="", description="CSV of labels for the source; empty means labels.csv inside it.")
+    generate: GenerateParameters = GenerateParameters()
+    score: ScoreParameters = ScoreParameters()
+    select: SelectParameters = SelectParameters()
+
+    def tonight(self) -> Self:
+        if self.night:
+            return self
+        return self.model_copy(update={"night": datetime.now(UTC).date().isoformat()})
+
+    @property
+    def run(self) -> str:
+        return f"{self.dataset}/{self.night}"
+
+
+class TrainParameters(BaseModel):
+    """How the policy and the generator are trained. The defaults are the preset `cpu-tiny`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sft_steps: int = Field(default=150, ge=1)
+    sft_batch: int = Field(default=16, ge=1)
+    sft_learning_rate: float = Field(default=3e-4, gt=0)
+    grpo_steps: int = Field(default=20, ge=0, description="0 leaves GRPO out.")
+    grpo_prompts: int = Field(default=8, ge=1, description="Prompts a step, eight answers each.")
+    grpo_learning_rate: float = Field(default=1e-4, gt=0)
+    reward: Literal["default", "paper"] = Field(default="default", description="Reward preset of GRPO.")
+    generator_steps: int = Field(default=100, ge=0, description="0 keeps the generator as it is.")
+    generator_learning_rate: float = Field(default=2e-4, gt=0)
+
+
+class LoopParameters(BaseModel):
+    """The closed loop: N cycles of refresh, train, evaluate, promote, regenerate."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cycles: int = Field(default=1, ge=1, le=100)
+    seed: int = Field(default=7, ge=0, description="Seed of the embedded world and of every training run.")
+    world: int = Field(default=300, ge=20, le=100_000, description="Images in the embedded world.")
+    refresh: RefreshParameters = RefreshParameters(
+        dataset="loop", source="embedded", score=ScoreParameters(reviewer="phantoms")
+    )
+    train: TrainParameters = TrainParameters()
+
+    @model_validator(mode="after")
+    def _phantoms_review_phantoms_only(self) -> Self:
+        if self.refresh.score.reviewer == "phantoms" and self.refresh.source != "embedded":
+            raise ValueError("the phantoms can only review their own world: set source to 'embedded'")
+        return self
+
+    def night(self, cycle: int) -> RefreshParameters:
+        return self.refresh.model_copy(update={"night": f"seed{self.seed}-cycle{cycle:02d}"})

@@ -9,7 +9,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,8 +21,8 @@ from medgr2.schemas.tables import TABLES, Table
 
 DEADLINE_SECONDS = 120.0
 STATISTICS = "delta.dataSkippingStatsColumns"
-Rows = pa.Table | Sequence[Mapping[str, Any]]
-Where = pc.Expression | Mapping[str, Any]
+Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]]
+Where: TypeAlias = pc.Expression | Mapping[str, Any]
 """An Arrow expression, or {column: value} and {column: [one, of, these]}, all of which must hold."""
 T = TypeVar("T")
 

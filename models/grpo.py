@@ -1,0 +1,130 @@
+"""Group-relative policy optimisation with TRL: eight replies to a prompt, each compared with its own group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from medgr2.models.rewards import Judged, Preset, RewardScheme
+from medgr2.models.training import (
+    TrainerSettings,
+    common_arguments,
+    read_image,
+    rows_dataset,
+    schedule,
+    train_to_folder,
+)
+
+BAND = (0.1, 0.95)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One picture, one question about it and how replies are judged."""
+
+    image: Path
+    user: str
+    key: str
+    options: int
+    quality: float
+
+
+class GrpoSettings(TrainerSettings):
+    steps: int = Field(default=40, ge=1)
+    prompts: int = Field(default=8, ge=1, description="Prompts a micro-batch, each answered `generations` times.")
+    generations: int = Field(default=8, ge=2)
+    longest: int = Field(default=40, ge=2, description="Tokens a reply may have.")
+    learning_rate: float = Field(default=1e-4, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
+    epsilon: float = Field(default=0.2, gt=0)
+    epsilon_high: float = Field(default=0.28, gt=0)
+    beta: float = Field(default=0.0, ge=0, description="Weight of the KL penalty; 0 keeps no reference model.")
+    reward: Preset = "default"
+
+
+def in_band(agree: float | None, low: float = BAND[0], high: float = BAND[1]) -> bool:
+    """Whether replies to this item differ often enough to learn from; what was never measured is left out."""
+    return agree is not None and low < agree < high
+
+
+def train_grpo(policy: Path, prompts: Sequence[Prompt], out: Path, settings: GrpoSettings) -> dict[str, Any]:
+    """Train `policy` on the prompts into `out`. Equal arguments give equal bytes, also after a kill."""
+    order = schedule([1.0] * len(prompts), settings.steps * settings.prompts * settings.accumulation, settings.seed)
+    scheme = RewardScheme(settings.reward, settings.longest)
+
+    def read(row: int) -> dict[str, Any]:
+        prompt = prompts[row]
+        return {
+            "prompt": [{"role": "user", "content": prompt.user}],
+            "images": [read_image(prompt.image)],
+            "key": prompt.key,
+            "options": prompt.options,
+            "quality": prompt.quality,
+        }
+
+    def reward(
+        completions: list[list[dict[str, str]]],
+        completion_ids: list[list[int]],
+        key: list[str],
+        options: list[int],
+        quality: list[float],
+        **_: Any,
+    ) -> list[float]:
+        rows = zip(completions, completion_ids, key, options, quality, strict=True)
+        return [scheme(Judged(said[0]["content"], len(ids), k, n, q)) for said, ids, k, n, q in rows]
+
+    def arguments(scratch: Path) -> Any:
+        from trl import GRPOConfig
+
+        return GRPOConfig(
+            **common_arguments(settings, scratch),
+            # TRL counts completions here, and so generates anew at every step: each step is a clean cut to resume at.
+            per_device_train_batch_size=settings.prompts * settings.generations,
+            num_generations=settings.generations,
+            max_completion_length=settings.longest,
+            temperature=settings.temperature,
+            loss_type="dapo",
+            scale_rewards="none",
+            epsilon=settings.epsilon,
+            epsilon_high=settings.epsilon_high,
+            beta=settings.beta,
+            shuffle_dataset=False,
+            log_completions=False,
+        )
+
+    return train_to_folder(
+        policy,
+        out,
+        _trainer(),
+        arguments,
+        settings,
+        lambda history: _record(history, len(prompts)),
+        train_dataset=rows_dataset(order, read),
+        reward_funcs=reward,
+    )
+
+
+def _record(history: list[dict[str, Any]], prompts: int) -> dict[str, Any]:
+    steps = [row for row in history if "reward" in row]
+    flat = [row["frac_reward_zero_std"] for row in steps]
+    rewards = [row["reward"] for row in steps]
+    return {
+        "method": "grpo",
+        "prompts": prompts,
+        "first_reward": sum(rewards[:5]) / len(rewards[:5]),
+        "last_reward": sum(rewards[-5:]) / len(rewards[-5:]),
+        "groups_without_difference": sum(flat) / len(flat),
+        "mean_length": sum(row["completions/mean_length"] for row in steps) / len(steps),
+        # All replies worth the same in every group: the gradient was zero and the model is its parent.
+        "warning": "no group ever differed in reward: nothing was learned" if min(flat) >= 1.0 else "",
+    }
+
+
+def _trainer() -> type[Any]:
+    from trl import GRPOTrainer
+
+    return GRPOTrainer  # type: ignore[no-any-return]

@@ -1,0 +1,198 @@
+"""What SFT and GRPO share: the settings, the order in which rows are seen, one careful run, one clean folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from medgr2.models.checkpoints import drop_leftovers, durable, latest_checkpoint, rename_whole
+from medgr2.schemas.errors import DataError
+
+RECORD = "training.json"
+
+
+class TrainerSettings(BaseModel):
+    """Everything here can change the weights, so all of it is part of the recipe of a training run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    accumulation: int = Field(default=1, ge=1, description="Micro-batches a step, for models that need the memory.")
+    precision: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+    device: Literal["cpu", "cuda"] = "cpu"
+    checkpoint_every: int = Field(default=100, ge=1, description="Steps between checkpoints.")
+    seed: int = Field(default=0, ge=0)
+
+
+def schedule(weights: Sequence[float], count: int, seed: int) -> list[int]:
+    """Which row is seen when: row i is visited in proportion to its weight, evenly over the run.
+
+    Visit k of row i falls at a random moment of its k-th turn, (k + u) / weight: equal weights give a fresh random
+    order every epoch, and unequal ones keep their shares from the first batches on.
+    """
+    w = np.asarray(weights, dtype=np.float64)
+    if len(w) == 0:
+        raise DataError("nothing to train on: no row was given", next_command="publish a version with items first")
+    if not (np.isfinite(w).all() and (w >= 0).all() and w.sum() > 0):
+        raise DataError("weights of training rows must be finite, not negative and not all zero")
+    rng = np.random.default_rng(seed)
+    share = w / w.sum()
+    rows = np.repeat(np.arange(len(w)), np.where(w > 0, np.ceil(count * share).astype(int) + 1, 0))
+    first = np.r_[True, rows[1:] != rows[:-1]]
+    turn = np.arange(len(rows)) - np.maximum.accumulate(np.where(first, np.arange(len(rows)), 0))
+    moment = (turn + rng.random(len(rows))) / share[rows]
+    return [int(row) for row in rows[np.argsort(moment, kind="stable")][:count]]
+
+
+def rows_dataset(order: Sequence[int], read: Callable[[int], dict[str, Any]]) -> Any:
+    """A dataset of row numbers only: texts and pictures are read when their batch is made."""
+    from datasets import Dataset
+
+    dataset = Dataset.from_dict({"row": list(order)})
+
+    def transform(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        rows = [read(row) for row in batch["row"]]
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
+    dataset.set_transform(transform)
+    return dataset
+
+
+def read_image(path: Path) -> Any:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def common_arguments(settings: TrainerSettings, scratch: Path) -> dict[str, Any]:
+    return {
+        "output_dir": str(scratch),
+        "max_steps": settings.steps,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": settings.warmup_steps,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "gradient_accumulation_steps": settings.accumulation,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "bf16": settings.precision == "bfloat16",
+        "use_cpu": settings.device == "cpu",
+        "seed": settings.seed,
+        "save_strategy": "steps",
+        "save_steps": settings.checkpoint_every,
+        # Every step is logged: a longer window would be cut by a kill, and the record would differ.
+        "logging_steps": 1,
+        "report_to": [],
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": settings.device == "cuda",
+    }
+
+
+def train_to_folder(
+    base: Path,
+    out: Path,
+    trainer_class: type[Any],
+    arguments: Callable[[Path], Any],
+    settings: TrainerSettings,
+    record: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    **trainer_options: Any,
+) -> dict[str, Any]:
+    """Train `base` into the folder `out`, which appears whole or not at all; the same call again finishes the work.
+
+    Returns the record that is also saved beside the weights. It holds nothing that two equal runs could differ in.
+    """
+    if (out / RECORD).is_file():
+        return dict(json.loads((out / RECORD).read_text(encoding="utf-8")))
+    scratch = out.with_name(out.name + ".work")
+    scratch.mkdir(parents=True, exist_ok=True)
+    drop_leftovers(scratch)
+    with _quiet(settings):
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+        from transformers.trainer_callback import PrinterCallback
+
+        processor = AutoProcessor.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+        model = AutoModelForImageTextToText.from_pretrained(
+            base, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype="float32"
+        )
+        trainer = durable(trainer_class)(
+            model=model, args=arguments(scratch), processing_class=processor, **trainer_options
+        )
+        trainer.remove_callback(PrinterCallback)
+        resume = latest_checkpoint(scratch)
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        history = list(trainer.state.log_history)
+        _refuse_broken(history, model, scratch)
+        result = {"settings": settings.model_dump(mode="json"), **record(history)}
+        _save(model, base, result, scratch / "final", out)
+    shutil.rmtree(scratch)
+    return result
+
+
+def _refuse_broken(history: list[dict[str, Any]], model: Any, scratch: Path) -> None:
+    import torch
+
+    logged = [row[name] for row in history for name in ("loss", "reward") if row.get(name) is not None]
+    if not all(np.isfinite(logged)) or not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
+        raise DataError(
+            "training diverged: the loss, the reward or a weight is not a finite number",
+            kept=f"checkpoints in {scratch}; no model was saved",
+            next_command="lower the learning rate and train again: it is a new recipe",
+        )
+
+
+def _save(model: Any, base: Path, record: dict[str, Any], writing: Path, out: Path) -> None:
+    shutil.rmtree(writing, ignore_errors=True)
+    model.save_pretrained(writing)
+    for path in sorted(base.iterdir()):
+        # All but the weights is the base's, byte for byte: saved again, the tokenizer would keep the trainer's padding
+        # and the configuration its switched-off cache.
+        if path.suffix in {".json", ".jinja", ".txt", ".model"} and not _is_of_weights(path.name):
+            shutil.copyfile(path, writing / path.name)
+    (writing / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True), encoding="utf-8")
+    rename_whole(writing, out)
+
+
+def _is_of_weights(name: str) -> bool:
+    return name == RECORD or name.endswith(".index.json")
+
+
+@contextlib.contextmanager
+def _quiet(settings: TrainerSettings) -> Iterator[None]:
+    """No telemetry, no bars, and on a CPU one thread: sums split over threads are not the same sums."""
+    import os
+
+    # TRL calls home on construction unless told otherwise before its hub library is imported.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import torch
+    from transformers.utils import logging
+
+    memory: Any = torch.utils.deterministic
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    if settings.device == "cpu":
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True)
+        # TRL's fused head takes a large buffer each step: filling it first was two thirds of a small model's step.
+        memory.fill_uninitialized_memory = False
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
+        memory.fill_uninitialized_memory = before[2]

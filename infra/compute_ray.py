@@ -1,0 +1,206 @@
+"""A pool of Ray actors that outlives its members: who dies or hangs is replaced, and his cells are tried again."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from medgr2.infra.compute import Resources, Work
+from medgr2.infra.dispatch import Dispatch
+from medgr2.infra.ray_actor import PoolWorker, worker_environment
+from medgr2.infra.ray_local import cores, start_ray
+from medgr2.infra.settings import Settings
+from medgr2.infra.worker import Trouble
+from medgr2.schemas.cells import Cell, Outcome
+from medgr2.schemas.errors import NightStoppedError, SettingsError
+
+DEPTH = 2
+"""Batches at a worker: while one is worked on, the next is there already."""
+TICK_SECONDS = 1.0
+START_FAILURES = 3
+"""So many processes in a row that die before their worker stands mean that none ever will."""
+
+
+@dataclass(slots=True)
+class _Running:
+    batch: list[Cell]
+    stream: Any
+    waiting: dict[str, Cell]
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One actor. It is ready once its worker stands; its first batch is the one being worked on."""
+
+    actor: Any
+    starting: Any
+    due: float
+    running: deque[_Running] = field(default_factory=deque)
+
+    @property
+    def awaited(self) -> Any:
+        return self.starting if self.starting is not None else self.running[0].stream
+
+
+class RayPool:
+    durable = False
+
+    def __init__(self, settings: Settings, size: int, *, reserve: bool) -> None:
+        """`reserve` asks Ray for the CPUs (a shared cluster); a Ray of our own is sized by us. GPUs are always asked."""
+        self._settings = settings
+        self._size = size
+        self._reserve = reserve
+
+    @classmethod
+    def local(cls, settings: Settings) -> RayPool:
+        start_ray()
+        return cls(settings, settings.compute.workers, reserve=False)
+
+    def size_for(self, resources: Resources) -> int:
+        there = ray.cluster_resources()
+        cpus = there.get("CPU", 1.0) if self._reserve else float(cores())
+        size = self._size or max(1, int(cpus / resources.cpus))
+        if resources.gpus:
+            fits = int(there.get("GPU", 0.0) / resources.gpus)
+            if not fits:
+                raise SettingsError(
+                    f"the stage needs {resources.gpus:g} GPU a worker, and Ray sees {there.get('GPU', 0.0):g}",
+                    where="compute",
+                    next_command="run on a machine with a GPU, or set the stage's gpus to 0",
+                )
+            size = min(size, fits)
+        return size
+
+    def run(self, work: Work, cells: Sequence[Cell], tries: Mapping[str, int]) -> Iterator[Outcome]:
+        dispatch = Dispatch(cells, tries, work.batch_size, work.attempts)
+        with contextlib.closing(
+            _Run(self._settings, work, dispatch, self.size_for(work.resources), self._reserve)
+        ) as run:
+            yield from run.outcomes()
+
+
+class _Run:
+    def __init__(self, settings: Settings, work: Work, dispatch: Dispatch, size: int, reserve: bool) -> None:
+        self._settings, self._work, self._dispatch, self._size = settings, work, dispatch, size
+        self._actor_class = ray.remote(
+            num_cpus=work.resources.cpus if reserve else 0,
+            num_gpus=work.resources.gpus,
+            max_restarts=0,
+            max_task_retries=0,
+        )(PoolWorker)
+        self._lanes: list[_Lane] = []
+        self._failed_starts = 0
+
+    def close(self) -> None:
+        for lane in self._lanes:
+            _kill(lane.actor)
+
+    def outcomes(self) -> Iterator[Outcome]:
+        while True:
+            self._fill()
+            busy = [lane for lane in self._lanes if lane.running or lane.starting is not None]
+            if not any(lane.running for lane in busy) and not len(self._dispatch):
+                return
+            by_awaited = {id(lane.awaited): lane for lane in busy}
+            now = time.monotonic()
+            patience = max(0.0, min(TICK_SECONDS, min(lane.due for lane in busy) - now))
+            ready, _ = ray.wait([lane.awaited for lane in busy], num_returns=1, timeout=patience)
+            for one in ready:
+                lane = by_awaited[id(one)]
+                yield from self._started(lane) if lane.starting is not None else self._heard(lane)
+            if not ready:
+                for lane in [lane for lane in busy if lane.due <= time.monotonic()]:
+                    yield from self._overdue(lane)
+
+    def _fill(self) -> None:
+        """New actors while there is work for them, then batches; the last ones are spread, not queued."""
+        while len(self._lanes) < self._size and len(self._dispatch) > sum(
+            lane.starting is not None for lane in self._lanes
+        ):
+            self._lanes.append(self._new_lane())
+        for depth in range(1, DEPTH + 1):
+            for lane in self._lanes:
+                if depth > 1 and len(self._dispatch) <= 2 * len(self._lanes):
+                    return
+                if lane.starting is None and len(lane.running) < depth and (batch := self._dispatch.next_batch()):
+                    stream = lane.actor.work.options(num_returns="streaming").remote(batch)
+                    lane.running.append(_Running(batch, stream, {cell.key: cell for cell in batch}))
+                    if len(lane.running) == 1:
+                        lane.due = self._due()
+
+    def _new_lane(self) -> _Lane:
+        work = self._work
+        actor = self._actor_class.remote(
+            work.worker, work.recipe, self._settings, worker_environment(work.resources.cpus)
+        )
+        return _Lane(actor, actor.ready.remote(), self._due())
+
+    def _due(self) -> float:
+        return time.monotonic() + self._work.deadline_seconds
+
+    def _started(self, lane: _Lane) -> Iterator[Outcome]:
+        try:
+            error = ray.get(lane.starting)
+        except ray.exceptions.RayError as e:
+            self._lanes.remove(lane)
+            _kill(lane.actor)
+            self._failed_starts += 1
+            if self._failed_starts >= START_FAILURES:
+                raise self._cannot_start(
+                    f"{self._failed_starts} processes in a row died ({type(e).__name__})"
+                ) from None
+        else:
+            if error is not None:
+                raise error
+            lane.starting = None
+            self._failed_starts = 0
+        return iter(())
+
+    def _heard(self, lane: _Lane) -> Iterator[Outcome]:
+        running = lane.running[0]
+        try:
+            group: list[Outcome | Trouble | None] = ray.get(next(running.stream))
+        except (ray.exceptions.RayError, StopIteration) as e:
+            yield from self._lost(lane, "worker_died", type(e).__name__)
+            return
+        for said in group:
+            if isinstance(said, Outcome):
+                del running.waiting[said.key]
+                yield self._dispatch.finished(said)
+            elif said is not None:
+                yield from self._dispatch.raised(list(running.waiting.values()), said, alone=len(running.batch) == 1)
+            else:
+                lane.running.popleft()
+                lane.due = self._due()
+
+    def _overdue(self, lane: _Lane) -> Iterator[Outcome]:
+        if lane.starting is not None:
+            raise self._cannot_start(f"it was not ready within {self._work.deadline_seconds:g} s")
+        yield from self._lost(lane, "deadline", f"no answer within {self._work.deadline_seconds:g} s")
+
+    def _lost(self, lane: _Lane, reason: str, detail: str) -> Iterator[Outcome]:
+        self._lanes.remove(lane)
+        _kill(lane.actor)
+        broken, *untouched = lane.running
+        for running in reversed(untouched):
+            self._dispatch.put_back(running.batch)
+        yield from self._dispatch.lost(list(broken.waiting.values()), reason, detail, alone=len(broken.batch) == 1)
+
+    def _cannot_start(self, why: str) -> NightStoppedError:
+        return NightStoppedError(
+            f"the worker of stage {self._work.recipe.stage} does not start: {why}",
+            where=self._work.worker,
+            kept="every cell that was finished before",
+            next_command="medgr2 doctor; look for too little memory, then run the same command again",
+        )
+
+
+def _kill(actor: Any) -> None:
+    with contextlib.suppress(ray.exceptions.RayError, ValueError):
+        ray.kill(actor, no_restart=True)

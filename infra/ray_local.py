@@ -1,0 +1,108 @@
+"""A Ray of this process alone: started once, on the loopback, ended with the process, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from medgr2.schemas.errors import Medgr2Error, NightStoppedError
+
+START_SECONDS = 180
+OBJECT_STORE_BYTES = 128 << 20
+"""Outcomes are small and images travel by reference: the object store only has to exist."""
+_PREFIX = "medgr2-ray-"
+_lock = threading.Lock()
+_held: list[IO[str]] = []
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def start_ray() -> None:
+    """Start Ray if this process has none yet, and wait until it answers."""
+    import ray
+
+    with _lock:
+        if ray.is_initialized():
+            return
+        done = threading.Event()
+        failure: list[BaseException] = []
+        # The kernel ends Ray's processes when the thread that started them ends (PR_SET_PDEATHSIG), so that a killed
+        # driver leaves none behind. A task's thread may end long before the process: this one never does.
+        threading.Thread(target=_keep_ray, args=(done, failure), name="ray-keeper", daemon=True).start()
+        if not done.wait(START_SECONDS):
+            raise _not_started(f"no answer within {START_SECONDS} s")
+        if failure:
+            raise _not_started(f"{type(failure[0]).__name__}: {str(failure[0])[:500]}")
+
+
+def _keep_ray(done: threading.Event, failure: list[BaseException]) -> None:
+    import ray
+
+    try:
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        with _environment(OMP_NUM_THREADS="1", RAY_USAGE_STATS_ENABLED="0"):
+            ray.init(
+                address="local",
+                namespace=f"medgr2-{os.getpid()}",
+                include_dashboard=False,
+                configure_logging=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=str(_own_folder()),
+            )
+    except BaseException as e:
+        failure.append(e)
+    finally:
+        done.set()
+    threading.Event().wait()
+
+
+def _own_folder() -> Path:
+    """Ray's sockets and logs. A lock marks it as in use; those whose process is gone are removed."""
+    base = Path(tempfile.gettempdir())
+    for old in base.glob(f"{_PREFIX}{os.getuid()}-*"):
+        with contextlib.suppress(OSError), (old / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(old, ignore_errors=True)
+    # Short: a socket's path may have 107 characters, and Ray adds some 60.
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getuid()}-", dir=base))
+    held = (folder / "lock").open("w")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    _held.append(held)
+    return folder
+
+
+@contextlib.contextmanager
+def _environment(**names: str) -> Iterator[None]:
+    """Ray's processes inherit these; this process goes on as it was."""
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _not_started(why: str) -> Medgr2Error:
+    return NightStoppedError(
+        f"the local Ray did not start: {why}",
+        where="MEDGR2_COMPUTE__MODE=ray-local",
+        kept="every finished cell",
+        next_command="free memory or processes and run again, or set MEDGR2_COMPUTE__MODE=inline",
+    )

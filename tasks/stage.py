@@ -10,79 +10,32 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import FrameType
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from medgr2.infra.compute import Compute, Resources, Work, open_compute
+from medgr2.infra.compute import Compute, open_compute
 from medgr2.infra.journal import Journal
 from medgr2.infra.journal_index import Standing
 from medgr2.infra.journal_writer import JournalWriter
 from medgr2.infra.objects import ObjectStore
 from medgr2.infra.progress import ProgressLine, Tally
 from medgr2.infra.settings import Settings
-from medgr2.schemas.cells import Cell, Outcome, Recipe
-from medgr2.schemas.digest import digest_of
+from medgr2.infra.workspace import Workspace
+from medgr2.schemas.cells import Cell, Outcome
 from medgr2.schemas.errors import DataError, NightStoppedError
 from medgr2.schemas.reports import Plan, StageReport
 from medgr2.schemas.vocabulary import Verdict
+from medgr2.tasks.stage_record import record
+from medgr2.tasks.stage_request import StageRequest, StageResult
+
+__all__ = ["Announce", "StageRequest", "StageResult", "plan", "record", "run_and_record", "run_stage", "say_plan"]
+
+Announce = Callable[[Plan], None]
+"""Told the plan before anything is spent."""
 
 LIMIT_FROM = 20
 """A run of fewer cells is judged at its end only."""
 
 log = logging.getLogger(__name__)
-
-
-class StageRequest(BaseModel):
-    """What a stage is asked to do. Empty fields come from the settings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    recipe: Recipe
-    worker: str = Field(description="Import path: medgr2.tasks.generate:GenerateWorker")
-    run: str
-    batch_size: int = Field(default=32, ge=1)
-    resources: Resources = Resources()
-    attempts: int | None = Field(default=None, ge=1)
-    failure_limit: float | None = Field(default=None, ge=0, le=1)
-    deadline_seconds: float | None = Field(default=None, gt=0)
-
-    def settled(self, settings: Settings) -> StageRequest:
-        """The same request with nothing left open."""
-        compute = settings.compute
-        return self.model_copy(
-            update={
-                "attempts": compute.attempts if self.attempts is None else self.attempts,
-                "failure_limit": compute.failure_limit if self.failure_limit is None else self.failure_limit,
-                "deadline_seconds": compute.deadline_seconds
-                if self.deadline_seconds is None
-                else self.deadline_seconds,
-            }
-        )
-
-    def work(self) -> Work:
-        if self.attempts is None or self.deadline_seconds is None:
-            raise ValueError("settle the request first")
-        return Work(
-            recipe=self.recipe,
-            worker=self.worker,
-            batch_size=self.batch_size,
-            resources=self.resources,
-            attempts=self.attempts,
-            deadline_seconds=self.deadline_seconds,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class StageResult:
-    report: StageReport
-    cells: tuple[Cell, ...]
-    """The found cells, each once, in the order in which they were given."""
-    outcomes: dict[str, Outcome]
-    """By key, in the order of the cells, with values: fresh and reused ones alike."""
-    damaged: tuple[str, ...] = ()
-    """Journal segments that could not be read; their cells were done again."""
 
 
 def plan(request: StageRequest, cells: Iterable[Cell], journal: Journal) -> Plan:
@@ -118,7 +71,7 @@ def run_stage(
     settings: Settings,
     store: ObjectStore,
     compute: Compute | None = None,
-    on_plan: Callable[[Plan], None] = say_plan,
+    on_plan: Announce = say_plan,
     on_progress: Callable[[Tally], None] | None = None,
 ) -> StageResult:
     """Work on the cells that have no final outcome yet. Killed at any point and run again, it goes on from there."""
@@ -156,6 +109,15 @@ def run_stage(
                         _check_limit(request, made, outcomes, failed + tally.failed)
     result = _result(request, made, tuple(found.values()), outcomes, journal.damaged, time.monotonic() - start)
     _check_limit(request, made, outcomes, result.report.failed)
+    return result
+
+
+def run_and_record(
+    request: StageRequest, cells: Iterable[Cell], workspace: Workspace, announce: Announce = say_plan
+) -> StageResult:
+    """Run the stage and tell the lake. Killed in between, the next run of the same command tells it."""
+    result = run_stage(request, cells, settings=workspace.settings, store=workspace.store, on_plan=announce)
+    record(workspace.lake, request, result)
     return result
 
 
@@ -212,7 +174,7 @@ def _terminates() -> Iterator[None]:
         yield
         return
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise KeyboardInterrupt("SIGTERM")
 
@@ -221,8 +183,3 @@ def _terminates() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def found_digest(request: StageRequest, cells: Iterable[Cell]) -> str:
-    """Names a request and what it was asked about, whatever became of it."""
-    return digest_of([request.model_dump(mode="json"), sorted({cell.key for cell in cells})])

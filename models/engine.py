@@ -12,16 +12,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from medgr2.models.noise import GumbelNoise
 from medgr2.models.prompts import chat
-from medgr2.schemas.errors import DataError, NotFoundError
+from medgr2.schemas.errors import DataError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     import torch
 
-Dtype = Literal["float64", "float32", "bfloat16"]
+DTYPES = ("float64", "float32", "bfloat16")
 ROWS = 128  # sequences decoded side by side: more gains nothing on a CPU and holds more memory
 PROMPTS = 32  # prompts read side by side
 
@@ -67,11 +67,13 @@ class LogProb:
 class TransformersEngine:
     """A vision-language model folder made by save_pretrained, read from safetensors and nothing else."""
 
-    def __init__(self, folder: Path, *, dtype: Dtype = "float64", device: str = "cpu") -> None:
+    def __init__(self, folder: Path, *, dtype: str = "float64", device: str = "cpu") -> None:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
+        if dtype not in DTYPES:
+            raise UsageError(f"cannot compute in {dtype!r}", next_command=f"use one of: {', '.join(DTYPES)}")
         if not any(folder.glob("*.safetensors")):
             raise NotFoundError("no safetensors weights", where=str(folder), next_command="make base-weights")
         local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -212,7 +214,7 @@ class TransformersEngine:
 
 
 @lru_cache(maxsize=2)
-def load_engine(folder: Path, dtype: Dtype = "float64", device: str = "cpu") -> TransformersEngine:
+def load_engine(folder: Path, dtype: str = "float64", device: str = "cpu") -> TransformersEngine:
     """One engine a process and folder; a folder of the artifact store never changes."""
     return TransformersEngine(folder, dtype=dtype, device=device)
 

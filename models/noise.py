@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 class GumbelNoise:
@@ -16,6 +19,8 @@ class GumbelNoise:
         self._size = size
 
     def at(self, step: int) -> npt.NDArray[np.float64]:
+        import numpy as np
+
         words = np.random.Philox(key=self._seed, counter=[0, 0, 0, step]).random_raw(self._size)
         uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
         return -np.log(-np.log(uniform))

@@ -112,5 +112,5 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return body
 
 
-def _no_constants(name: str) -> Any:
+def _no_constants(_: str) -> Any:
     raise _Refused("not_a_number")

@@ -181,7 +181,7 @@ def test_control_tokens_in_a_report_stay_text(engine: TransformersEngine, images
 def test_a_broken_image_is_named(engine: TransformersEngine, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
-    with pytest.raises(DataError, match="broken.png"):
+    with pytest.raises(DataError, match=r"broken\.png"):
         engine.complete([Request(broken, "Describe the image.")])
 
 

@@ -1,0 +1,182 @@
+"""Calibration: from a scorer's signals to p(valid), learned from what people said of audited items."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from medgr2.infra.objects import ObjectStore
+from medgr2.schemas.digest import canonical_json, digest_of
+from medgr2.schemas.errors import DataError
+
+FEATURES = ("lp", "agree")
+FEWEST = 20
+FEWEST_OF_A_KIND = 3
+FOLDS = 5
+REVIEW = "review more items and import the verdicts"
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """One item that people judged, with its signals."""
+
+    item_id: str
+    signals: Mapping[str, float | None]
+    valid: bool
+
+
+class Quality(BaseModel):
+    """How well p(valid) sorts and how far it is from the share that was valid."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    auroc: float
+    ece: float
+
+
+class Calibration(BaseModel):
+    """A logistic regression on standardised signals. Its id is the digest of its content."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scorer: str = Field(description="Revision of the model whose signals these are; no other's may be put in.")
+    features: tuple[str, ...]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    weights: tuple[float, ...]
+    intercept: float
+    audits: int
+    valid: int
+    in_sample: Quality
+    cross_validated: Quality
+
+    @property
+    def id(self) -> str:
+        return digest_of(self.model_dump(mode="json"))
+
+    def p(self, signals: Mapping[str, float | None]) -> float | None:
+        """p(valid); None when a signal is missing or no number, since a guess would count as a judgement."""
+        z = self.intercept
+        for name, mean, scale, weight in zip(self.features, self.mean, self.scale, self.weights, strict=True):
+            value = signals.get(name)
+            if value is None or not math.isfinite(value):
+                return None
+            z += weight * (value - mean) / scale
+        return 1.0 / (1.0 + math.exp(-z)) if z >= 0 else math.exp(z) / (1.0 + math.exp(z))
+
+
+def fit(audits: Sequence[Audit], *, scorer: str, features: Sequence[str] = FEATURES) -> Calibration:
+    """Deterministic: the order of the audits does not matter."""
+    import numpy as np
+    from sklearn.model_selection import StratifiedKFold
+
+    rows = sorted(audits, key=lambda audit: audit.item_id)
+    _check(rows, features)
+    x = np.array([[audit.signals[name] for name in features] for audit in rows], dtype=np.float64)
+    y = np.array([audit.valid for audit in rows], dtype=np.int64)
+    mean, scale, weights, intercept = _regress(x, y)
+    inside = _predict(x, mean, scale, weights, intercept)
+    outside = np.zeros(len(rows))
+    folds = min(FOLDS, int(y.sum()), int(len(y) - y.sum()))
+    for train, test in StratifiedKFold(folds, shuffle=True, random_state=0).split(x, y):
+        outside[test] = _predict(x[test], *_regress(x[train], y[train]))
+    return Calibration(
+        scorer=scorer,
+        features=tuple(features),
+        mean=_rounded(mean),
+        scale=_rounded(scale),
+        weights=_rounded(weights),
+        intercept=round(float(intercept), 12),
+        audits=len(rows),
+        valid=int(y.sum()),
+        in_sample=quality(inside, y),
+        cross_validated=quality(outside, y),
+    )
+
+
+def quality(p: Any, valid: Any) -> Quality:
+    from sklearn.metrics import roc_auc_score
+
+    return Quality(auroc=round(float(roc_auc_score(valid, p)), 6), ece=round(expected_calibration_error(p, valid), 6))
+
+
+def expected_calibration_error(p: Any, valid: Any, bins: int = 10) -> float:
+    """Mean gap between p and the share that was valid, over bins of equal width, weighted by their size."""
+    import numpy as np
+
+    p, valid = np.asarray(p, dtype=np.float64), np.asarray(valid, dtype=np.float64)
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    gaps = [(place == b).sum() * abs(p[place == b].mean() - valid[place == b].mean()) for b in np.unique(place)]
+    return float(sum(gaps) / len(p))
+
+
+def save(store: ObjectStore, calibration: Calibration) -> str:
+    store.create(_key(calibration.id), canonical_json(calibration.model_dump(mode="json")))
+    return calibration.id
+
+
+def load(store: ObjectStore, calibration_id: str) -> Calibration:
+    try:
+        found = Calibration.model_validate_json(store.get(_key(calibration_id)))
+    except ValidationError:
+        found = None
+    if found is None or found.id != calibration_id:
+        raise DataError(f"calibration {calibration_id[:12]} is damaged", where=store.uri, next_command=REVIEW)
+    return found
+
+
+def _key(calibration_id: str) -> str:
+    return f"calibrations/{calibration_id}.json"
+
+
+def _check(rows: Sequence[Audit], features: Sequence[str]) -> None:
+    if len({audit.item_id for audit in rows}) < len(rows):
+        raise DataError("an item is audited twice: settle its verdict first", where="calibration")
+    if len(rows) < FEWEST:
+        raise DataError(
+            f"{len(rows)} audits are too few to calibrate: at least {FEWEST} are needed",
+            where="calibration",
+            kept="every verdict so far",
+            next_command=REVIEW,
+        )
+    good = sum(audit.valid for audit in rows)
+    if min(good, len(rows) - good) < FEWEST_OF_A_KIND:
+        raise DataError(
+            f"{good} of {len(rows)} audited items are valid: at least {FEWEST_OF_A_KIND} of each kind are needed",
+            where="calibration",
+            kept="every verdict so far",
+            next_command=REVIEW,
+        )
+    for name in features:
+        values = [audit.signals.get(name) for audit in rows]
+        broken = sum(value is None or not math.isfinite(value) for value in values)
+        if broken:
+            raise DataError(
+                f"the signal {name!r} of {broken} of {len(rows)} audited items is no number",
+                where="calibration",
+                next_command="score these items again, or leave them out",
+            )
+
+
+def _regress(x: Any, y: Any) -> tuple[Any, Any, Any, Any]:
+    from sklearn.linear_model import LogisticRegression
+
+    mean, scale = x.mean(axis=0), x.std(axis=0)
+    scale[scale < 1e-12] = 1.0  # a signal that never varies says nothing, and must not divide by zero
+    fitted = LogisticRegression(max_iter=1000, tol=1e-10).fit((x - mean) / scale, y)
+    return mean, scale, fitted.coef_[0], fitted.intercept_[0]
+
+
+def _predict(x: Any, mean: Any, scale: Any, weights: Any, intercept: Any) -> Any:
+    import numpy as np
+
+    return 1.0 / (1.0 + np.exp(-((x - mean) / scale @ weights + intercept)))
+
+
+def _rounded(values: Any) -> tuple[float, ...]:
+    # Twelve digits: the last bits depend on the linear algebra library, and the id must not.
+    return tuple(round(float(value), 12) for value in values)

@@ -1,0 +1,157 @@
+"""Score: gates first, then the frozen scorer's signals, then p(valid) and a verdict for every item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from medgr2.infra.images import ImageStore
+from medgr2.infra.opening import open_store
+from medgr2.infra.settings import Settings
+from medgr2.infra.workspace import Workspace
+from medgr2.models.calibration import Calibration
+from medgr2.models.prompts import ANSWER, load_prompt
+from medgr2.models.signals import SIGNALS, Exam
+from medgr2.schemas.cells import Cell, Outcome, Recipe
+from medgr2.schemas.digest import digest_of
+from medgr2.schemas.errors import UsageError
+from medgr2.schemas.items import Item
+from medgr2.schemas.parameters import ScoreParameters
+from medgr2.schemas.reports import StageReport
+from medgr2.schemas.vocabulary import Verdict
+from medgr2.tasks.stage import Announce, StageRequest, run_and_record
+
+BATCH = 32
+EXAM_FIELDS = ("question", "options", "answer", "rationale")
+
+
+def recipe(signal: str, scorer: str, parameters: ScoreParameters) -> Recipe:
+    """One stage a signal: adding one, or changing its code, buys nothing of the others again."""
+    how = SIGNALS[signal]
+    settings = {**how.parameters, "dtype": "float64"}
+    if "answers" in settings:
+        settings["answers"] = parameters.answers
+    return Recipe(stage=f"score-{signal}", code=how.code, model=scorer, prompt=load_prompt(ANSWER), parameters=settings)
+
+
+class ScoreWorker:
+    def __init__(self, recipe: Recipe, settings: Settings) -> None:
+        from medgr2.models.engine import load_engine
+        from medgr2.models.model_ref import materialise
+
+        self._recipe = recipe
+        self._signal = SIGNALS[recipe.stage.removeprefix("score-")]
+        self._images = ImageStore(open_store(settings.storage), settings.storage.cache_folder)
+        self._engine = load_engine(materialise(recipe.model, settings).folder, dtype=str(recipe.parameters["dtype"]))
+
+    def __call__(self, cells: Sequence[Cell]) -> Iterable[Outcome]:
+        exams = [
+            Exam(
+                image_path=self._images.path(cell.image),
+                question=str(cell.inputs["question"]),
+                options=tuple(cell.inputs["options"]),
+                answer=str(cell.inputs["answer"]),
+                rationale=str(cell.inputs["rationale"]),
+                seed=cell.seed,
+            )
+            for cell in cells
+        ]
+        found = self._signal.measure(self._engine, self._recipe.prompt, exams, self._recipe.parameters)
+        for cell, record in zip(cells, found, strict=True):
+            yield Outcome.accepted(cell, record)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The signals of each item and the cells they came from. A signal that failed is missing."""
+
+    scorer: str
+    signals: Mapping[str, Mapping[str, float]]
+    cells: Mapping[str, tuple[str, ...]]
+    reports: tuple[StageReport, ...]
+
+
+def measure(
+    workspace: Workspace,
+    items: Iterable[Item],
+    parameters: ScoreParameters,
+    *,
+    scorer: str,
+    run: str,
+    announce: Announce,
+    signals: Sequence[str] = tuple(SIGNALS),
+) -> Measured:
+    """Run every signal over the items, which have passed their gates."""
+    exams = sorted((item.item_id, item) for item in items)
+    values: dict[str, dict[str, float]] = {item_id: {} for item_id, _ in exams}
+    origins: dict[str, list[str]] = {item_id: [] for item_id, _ in exams}
+    reports = []
+    for name in signals:
+        how = recipe(name, scorer, parameters)
+        cells = [
+            how.cell(
+                image=item.image_id, parents=(item_id,), inputs=item.model_dump(mode="json", include={*EXAM_FIELDS})
+            )
+            for item_id, item in exams
+        ]
+        request = StageRequest(recipe=how, worker="medgr2.tasks.score:ScoreWorker", batch_size=BATCH, run=run)
+        result = run_and_record(request, cells, workspace, announce)
+        reports.append(result.report)
+        for (item_id, _), cell in zip(exams, cells, strict=True):
+            outcome = result.outcomes[cell.key]
+            if outcome.verdict is Verdict.ACCEPTED and outcome.value is not None:
+                values[item_id][name] = float(outcome.value[name])
+                origins[item_id].append(cell.key)
+    return Measured(scorer, values, {k: tuple(v) for k, v in origins.items()}, tuple(reports))
+
+
+def judge(
+    gated: Mapping[str, tuple[str, ...]],
+    measured: Measured,
+    calibration: Calibration | None,
+    *,
+    tau: float,
+    run: str,
+) -> list[dict[str, Any]]:
+    """A row of `scores` for every gated item. What was not scored, or not calibrated, is never accepted."""
+    if calibration is not None and calibration.scorer != measured.scorer:
+        raise UsageError(
+            "the calibration belongs to another scorer",
+            where=f"calibration of {calibration.scorer[:12]}, signals of {measured.scorer[:12]}",
+            next_command="calibrate on audits that this scorer has scored",
+        )
+    now = datetime.now(UTC)
+    rows = []
+    for item_id, reasons in sorted(gated.items()):
+        signals = measured.signals.get(item_id, {})
+        p = calibration.p(signals) if calibration is not None and not reasons else None
+        verdict, why = _verdict(reasons, signals, p, calibration is not None, tau)
+        row: dict[str, Any] = {
+            "item_id": item_id,
+            "scorer": measured.scorer,
+            "calibration": calibration.id if calibration is not None else None,
+            "lp": signals.get("lp"),
+            "agree": signals.get("agree"),
+            "p_valid": p,
+            "tau": tau,
+            "verdict": verdict.value,
+            "reasons": list(why),
+        }
+        row["score_id"] = digest_of(row)
+        rows.append({**row, "cell": ",".join(measured.cells.get(item_id, ())), "run": run, "scored_at": now})
+    return rows
+
+
+def _verdict(
+    reasons: tuple[str, ...], signals: Mapping[str, float], p: float | None, calibrated: bool, tau: float
+) -> tuple[Verdict, tuple[str, ...]]:
+    if reasons:
+        return Verdict.REJECTED, reasons
+    missing = tuple(f"no_{name}" for name in SIGNALS if name not in signals)
+    if missing:
+        return Verdict.FAILED, missing
+    if p is None:
+        return Verdict.REJECTED, ("signal_is_no_number" if calibrated else "uncalibrated",)
+    return (Verdict.ACCEPTED, ()) if p >= tau else (Verdict.REJECTED, ("below_tau",))

@@ -13,6 +13,7 @@ from medgr2.models.rewards import Judged, Preset, RewardScheme
 from medgr2.models.training import (
     TrainerSettings,
     common_arguments,
+    plain_text,
     read_image,
     rows_dataset,
     schedule,
@@ -53,13 +54,14 @@ def in_band(agree: float | None, low: float = BAND[0], high: float = BAND[1]) ->
 
 def train_grpo(policy: Path, prompts: Sequence[Prompt], out: Path, settings: GrpoSettings) -> dict[str, Any]:
     """Train `policy` on the prompts into `out`. Equal arguments give equal bytes, also after a kill."""
+    plain = plain_text(policy)
     order = schedule([1.0] * len(prompts), settings.steps * settings.prompts * settings.accumulation, settings.seed)
     scheme = RewardScheme(settings.reward, settings.longest)
 
     def read(row: int) -> dict[str, Any]:
         prompt = prompts[row]
         return {
-            "prompt": [{"role": "user", "content": prompt.user}],
+            "prompt": [{"role": "user", "content": plain(prompt.user)}],
             "images": [read_image(prompt.image)],
             "key": prompt.key,
             "options": prompt.options,

@@ -12,6 +12,7 @@ from pydantic import Field
 from medgr2.models.training import (
     TrainerSettings,
     common_arguments,
+    plain_text,
     read_image,
     rows_dataset,
     schedule,
@@ -38,13 +39,14 @@ class SftSettings(TrainerSettings):
 def train_sft(base: Path, examples: Sequence[Example], out: Path, settings: SftSettings) -> dict[str, Any]:
     """Fine-tune `base` on the examples into `out`. Equal arguments give equal bytes, also after a kill."""
     seen = settings.steps * settings.batch * settings.accumulation
+    plain = plain_text(base)
     order = schedule([e.weight for e in examples], seen, settings.seed)
 
     def read(row: int) -> dict[str, Any]:
         example = examples[row]
         return {
-            "prompt": [{"role": "user", "content": example.user}],
-            "completion": [{"role": "assistant", "content": example.assistant}],
+            "prompt": [{"role": "user", "content": plain(example.user)}],
+            "completion": [{"role": "assistant", "content": plain(example.assistant)}],
             "images": [read_image(example.image)],
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -66,6 +67,22 @@ def rows_dataset(order: Sequence[int], read: Callable[[int], dict[str, Any]]) ->
 
     dataset.set_transform(transform)
     return dataset
+
+
+def plain_text(base: Path) -> Callable[[str], str]:
+    """Control tokens that somebody typed into a report or a question stay text, here as in the engine."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from transformers import AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+    marks = sorted({*processor.tokenizer.all_special_tokens, str(processor.image_token)})
+
+    def plain(text: str) -> str:
+        for mark in marks:
+            text = text.replace(mark, f"{mark[0]} {mark[1:]}")
+        return text
+
+    return plain
 
 
 def read_image(path: Path) -> Any:
@@ -172,8 +189,6 @@ def _is_of_weights(name: str) -> bool:
 @contextlib.contextmanager
 def _quiet(settings: TrainerSettings) -> Iterator[None]:
     """No telemetry, no bars, and on a CPU one thread: sums split over threads are not the same sums."""
-    import os
-
     # TRL calls home on construction unless told otherwise before its hub library is imported.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -1,0 +1,191 @@
+"""The registry: what every model came from, and which one is the champion of its role.
+
+A role's champion is the end of a chain of numbered objects, aliases/<role>/<n>.json, each created once and never
+changed. To move it is to create the next number: of two that try at once, one is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from medgr2.infra.lake import Lake
+from medgr2.infra.objects import ObjectStore
+from medgr2.schemas.digest import digest_of
+from medgr2.schemas.errors import ConflictError, NotFoundError, UsageError
+from medgr2.schemas.vocabulary import Role
+
+Purpose = Literal["train", "evaluate"]
+
+
+class Source(BaseModel):
+    """An exact dataset version that a model read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    version: int
+    digest: str
+
+
+class Registration(BaseModel):
+    """A model with its lineage. The first source is what it was trained for; the others were mixed in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Role
+    artifact: str = Field(description="Digest of the weights and their files.")
+    method: str
+    parent: str = Field(default="", description="model_id of the model it was trained from.")
+    sources: tuple[Source, ...] = ()
+    reward: str = Field(default="", description="What rewarded it, and which calibration and scorer chose its data.")
+    code: str = ""
+    recipe: str = ""
+    metrics: dict[str, Any] = {}
+    run: str = ""
+
+    @property
+    def model_id(self) -> str:
+        return digest_of([self.role, self.artifact, self.recipe])
+
+
+class Move(BaseModel):
+    """One move of a champion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Role
+    number: int
+    action: Literal["promote", "rollback"]
+    model_id: str
+    replaced: str | None
+    reason: str
+    moved_at: datetime
+
+
+class Registry:
+    def __init__(self, store: ObjectStore, lake: Lake) -> None:
+        self._store = store
+        self._lake = lake
+
+    def register(self, entry: Registration) -> str:
+        """Add the model and what it read; a second time, nothing is added. Returns its model_id."""
+        model_id, now = entry.model_id, datetime.now(UTC)
+        main = entry.sources[0] if entry.sources else None
+        row = {
+            "model_id": model_id,
+            "role": entry.role.value,
+            "artifact": entry.artifact,
+            "parent": entry.parent,
+            "method": entry.method,
+            "dataset": main.dataset if main else None,
+            "dataset_version": main.version if main else None,
+            "dataset_digest": main.digest if main else None,
+            "reward": entry.reward,
+            "code": entry.code,
+            "recipe": entry.recipe,
+            "metrics": json.dumps(entry.metrics, sort_keys=True),
+            "run": entry.run,
+            "registered_at": now,
+        }
+        # What was read is written first: a model in the registry has always told what it saw.
+        for source in entry.sources:
+            self.record_use(model_id, source, "train", entry.run)
+        self._lake.append_new("models", [row], key="model_id")
+        return model_id
+
+    def record_use(self, model_id: str, source: Source, purpose: Purpose, run: str) -> None:
+        row = {
+            "use_id": digest_of([model_id, source.model_dump(), purpose]),
+            "model_id": model_id,
+            **source.model_dump(),
+            "purpose": purpose,
+            "run": run,
+            "used_at": datetime.now(UTC),
+        }
+        self._lake.append_new("uses", [row], key="use_id")
+
+    def model(self, model_id: str) -> dict[str, Any]:
+        rows: list[dict[str, Any]] = self._lake.read("models", where={"model_id": model_id}).to_pylist()
+        if not rows:
+            raise NotFoundError(
+                f"no model {model_id!r} in the registry",
+                where="table models",
+                next_command='medgr2 query "select model_id, role, registered_at from models"',
+            )
+        return rows[0] | {"metrics": json.loads(rows[0]["metrics"] or "{}")}
+
+    def history(self, role: Role) -> list[Move]:
+        """All moves of the role's champion, the oldest first."""
+        keys = [o.key for o in self._store.list(f"aliases/{role.value}/")]
+        return [Move.model_validate_json(self._store.get(key)) for key in sorted(keys)]
+
+    def champion(self, role: Role) -> str | None:
+        """model_id of the role's champion; None before the first promotion."""
+        moves = self.history(role)
+        return moves[-1].model_id if moves else None
+
+    def promote(self, role: Role, model_id: str, *, reason: str, expected_current: str | None) -> Move:
+        """Make the model the role's champion, provided that the champion still is the one it was compared with."""
+        held = self.model(model_id)["role"]
+        if held != role.value:
+            raise UsageError(f"model {model_id[:12]} is a {held}, it can not be the {role.value}")
+        moves = self.history(role)
+        current = moves[-1].model_id if moves else None
+        if current == model_id:
+            return moves[-1]
+        if current != expected_current:
+            raise self._moved(role, expected_current, current)
+        return self._move(role, len(moves), "promote", model_id, current, reason, expected_current)
+
+    def rollback(self, role: Role, *, reason: str) -> Move:
+        """Back to the champion before this one; again, and further back."""
+        moves = self.history(role)
+        stack: list[str] = []
+        for move in moves:
+            if move.action == "promote":
+                stack.append(move.model_id)
+            else:
+                stack.pop()
+        if len(stack) < 2:
+            raise NotFoundError(
+                f"the {role.value} has no earlier champion to go back to",
+                kept=f"the champion stays {stack[0][:12] if stack else 'unset'}",
+            )
+        return self._move(role, len(moves), "rollback", stack[-2], stack[-1], reason, stack[-1])
+
+    def _move(
+        self,
+        role: Role,
+        number: int,
+        action: Literal["promote", "rollback"],
+        model_id: str,
+        replaced: str | None,
+        reason: str,
+        expected: str | None,
+    ) -> Move:
+        move = Move(
+            role=role,
+            number=number,
+            action=action,
+            model_id=model_id,
+            replaced=replaced,
+            reason=reason,
+            moved_at=datetime.now(UTC),
+        )
+        if not self._store.create(f"aliases/{role.value}/{number:08d}.json", move.model_dump_json().encode()):
+            raise self._moved(role, expected, self.champion(role))
+        return move
+
+    @staticmethod
+    def _moved(role: Role, expected: str | None, current: str | None) -> ConflictError:
+        now, then = (current or "unset")[:12], (expected or "unset")[:12]
+        return ConflictError(
+            f"the champion of {role.value} is {now}, not {then} as expected",
+            where=f"aliases/{role.value}/",
+            kept="the champion was not moved; the candidate stays registered",
+            next_command="evaluate the candidate against the champion of now",
+        )

@@ -1,0 +1,214 @@
+"""Evaluation: every held-out item asked with its picture, and again without, as a control on what looking is worth."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from medgr2.infra.images import ImageStore
+from medgr2.infra.lake import Lake
+from medgr2.infra.opening import open_store
+from medgr2.infra.settings import Settings
+from medgr2.infra.versions import members
+from medgr2.models import prompts
+from medgr2.models.measures import Answer, Summary, summarise
+from medgr2.models.registry import Source
+from medgr2.schemas.cells import Cell, Outcome, Recipe
+from medgr2.schemas.errors import DataError
+from medgr2.schemas.reports import DatasetVersion
+from medgr2.schemas.vocabulary import LETTERS, Split
+from medgr2.tasks.lessons import images_of, read_lessons
+
+STAGE = "evaluate"
+CODE = "1"
+WORKER = "medgr2.tasks.evaluate:EvaluateWorker"
+GREY = (128, 128, 128)
+
+
+class Condition(StrEnum):
+    IMAGE = "image"
+    BLANK = "blank"
+    """A grey picture of the same size."""
+    SWAPPED = "swapped"
+    """The picture of another patient."""
+
+
+def evaluate_recipe(artifact: str, *, longest: int = 64) -> Recipe:
+    return Recipe(
+        stage=STAGE,
+        code=CODE,
+        model=artifact,
+        prompt=prompts.load_prompt(prompts.ANSWER),
+        parameters={"longest": longest, "temperature": 0.0},
+    )
+
+
+def read_heldout(lake: Lake, heldout: DatasetVersion) -> list[dict[str, Any]]:
+    """The held-out items with their image's modality and patient; refused when one is about a training image."""
+    ids = members(lake, heldout)
+    rows = lake.read("items", where={"item_id": ids}).to_pylist()
+    if len(rows) != len(ids):
+        raise DataError(f"{len(ids) - len(rows)} of {len(ids)} items of {heldout.ref} are gone", where="table items")
+    images = images_of(lake, {row["image_id"] for row in rows})
+    stray = sorted(i for i, image in images.items() if image["split"] != Split.HELDOUT)
+    if stray:
+        raise DataError(f"{len(stray)} images of {heldout.ref} are not held out", where=f"first: {stray[0]}")
+    rows.sort(key=lambda row: row["item_id"])
+    return [row | {k: images[row["image_id"]][k] for k in ("modality", "patient_key")} for row in rows]
+
+
+def check_disjoint(lake: Lake, heldout: Sequence[Mapping[str, Any]], training: Sequence[Source]) -> None:
+    """No image and no patient of the exam may have been in the lessons, or the marks mean nothing."""
+    lessons = read_lessons(lake, training)
+    taught = images_of(lake, {lesson.image_id for lesson in lessons})
+    images = {row["image_id"] for row in heldout} & taught.keys()
+    patients = {row["patient_key"] for row in heldout} & {row["patient_key"] for row in taught.values()} - {None, ""}
+    if images or patients:
+        raise DataError(
+            f"{len(images)} images and {len(patients)} patients are both in the training data and in the held-out set",
+            where=", ".join(f"{source.dataset}@{source.version}" for source in training),
+            kept="nothing was evaluated",
+            next_command="publish the training data again without them, and train anew",
+        )
+
+
+def evaluate_cells(
+    recipe: Recipe, heldout: Sequence[Mapping[str, Any]], conditions: Sequence[Condition]
+) -> list[tuple[Cell, Mapping[str, Any], Condition]]:
+    """One cell an item and condition. What is right is not in the cell: a worker can not see the key."""
+    found = []
+    for condition in conditions:
+        for row in heldout:
+            shown = _other_patient(row, heldout) if condition is Condition.SWAPPED else row["image_id"]
+            asked = {
+                "question": row["question"],
+                "options": list(row["options"]),
+                "blank": condition is Condition.BLANK,
+            }
+            found.append((recipe.cell(image=shown, parents=(row["item_id"],), inputs=asked), row, condition))
+    return found
+
+
+def _other_patient(row: Mapping[str, Any], heldout: Sequence[Mapping[str, Any]]) -> str:
+    others = sorted(
+        {o["image_id"] for o in heldout if o["image_id"] != row["image_id"] and _patient(o) != _patient(row)}
+    )
+    if not others:
+        raise DataError("the held-out set has one patient only: no other picture to show")
+    return str(others[int(hashlib.sha256(row["item_id"].encode()).hexdigest()[:15], 16) % len(others)])
+
+
+def _patient(row: Mapping[str, Any]) -> str:
+    return str(row["patient_key"] or row["image_id"])
+
+
+class EvaluateWorker:
+    """Greedy answers, read by the strict parser. An answer that can not be read is an answer: null."""
+
+    def __init__(self, recipe: Recipe, settings: Settings) -> None:
+        from medgr2.models.engine import load_engine
+        from medgr2.models.model_ref import materialise
+
+        self._template = recipe.prompt
+        self._longest = int(str(recipe.parameters["longest"]))
+        self._images = ImageStore(open_store(settings.storage), settings.storage.cache_folder)
+        self._engine = load_engine(materialise(recipe.model, settings).folder)
+        self._grey = tempfile.TemporaryDirectory(prefix="medgr2-grey-")
+
+    def __call__(self, cells: Sequence[Cell]) -> Iterable[Outcome]:
+        from medgr2.models.engine import Request
+
+        requests = [
+            Request(
+                self._picture(cell),
+                prompts.answering_text(self._template, cell.inputs["question"], cell.inputs["options"]),
+                temperature=0.0,
+                max_new_tokens=self._longest,
+            )
+            for cell in cells
+        ]
+        for cell, completions in zip(cells, self._engine.complete(requests), strict=True):
+            letter = prompts.parse_answer(completions[0].text, len(cell.inputs["options"]))
+            yield Outcome.accepted(cell, {"answer": letter})
+
+    def _picture(self, cell: Cell) -> Path:
+        path = self._images.path(cell.image)
+        if not cell.inputs["blank"]:
+            return path
+        from PIL import Image
+
+        with Image.open(path) as image:
+            size = image.size
+        grey = Path(self._grey.name) / f"{size[0]}x{size[1]}.png"
+        if not grey.is_file():
+            Image.new("RGB", size, GREY).save(grey)
+        return grey
+
+
+def collect(
+    cells: Sequence[tuple[Cell, Mapping[str, Any], Condition]],
+    outcomes: Mapping[str, Outcome],
+    *,
+    model_id: str,
+    heldout: DatasetVersion,
+    run: str,
+) -> list[dict[str, Any]]:
+    """Rows of `evals`. Every cell must have its answer: leaving out those that failed would flatter the model."""
+    missing = [cell.key for cell, _, _ in cells if outcomes[cell.key].value is None]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(cells)} held-out answers are missing: they failed",
+            kept="every answer that was given",
+            next_command="run the evaluation again: it asks only for what is missing",
+        )
+    now = datetime.now(UTC)
+    rows = []
+    for cell, item, condition in cells:
+        answer = (outcomes[cell.key].value or {})["answer"]
+        rows.append(
+            {
+                "eval_id": hashlib.sha256(f"{model_id}\0{cell.key}".encode()).hexdigest(),
+                "model_id": model_id,
+                "dataset": heldout.dataset,
+                "version": heldout.version,
+                "digest": heldout.digest,
+                "item_id": item["item_id"],
+                "image_id": item["image_id"],
+                "modality": item["modality"],
+                "question_type": item["question_type"],
+                "condition": condition.value,
+                "answer": answer,
+                "key": item["answer"],
+                "correct": answer == item["answer"] and answer in LETTERS,
+                "parsed": answer is not None,
+                "cell": cell.key,
+                "run": run,
+                "evaluated_at": now,
+            }
+        )
+    return rows
+
+
+def answers(rows: Iterable[Mapping[str, Any]], condition: Condition) -> list[Answer]:
+    """The answers of one model under one condition, from rows of `evals`."""
+    return [
+        Answer(r["item_id"], r["image_id"], r["modality"] or "", r["question_type"], r["correct"], r["parsed"])
+        for r in rows
+        if r["condition"] == condition
+    ]
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> Summary:
+    return summarise(answers(rows, Condition.IMAGE), answers(rows, Condition.BLANK), answers(rows, Condition.SWAPPED))
+
+
+def held_answers(lake: Lake, model_id: str, heldout: DatasetVersion) -> list[dict[str, Any]]:
+    """What a model, say the champion, answered to this very held-out version."""
+    wanted = {"model_id": model_id, "digest": heldout.digest}
+    found: list[dict[str, Any]] = lake.read("evals", where=wanted).to_pylist()
+    return found

@@ -1,0 +1,163 @@
+"""What a model may be taught: the items of exact dataset versions, with their pictures and what was judged of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from medgr2.infra.images import ImageStore
+from medgr2.infra.lake import Lake
+from medgr2.infra.versions import members, resolve
+from medgr2.models import prompts
+from medgr2.models.grpo import Prompt, in_band
+from medgr2.models.registry import Source
+from medgr2.models.sft import Example
+from medgr2.schemas.digest import digest_of
+from medgr2.schemas.errors import DataError
+from medgr2.schemas.items import Draft
+from medgr2.schemas.reports import DatasetVersion
+from medgr2.schemas.vocabulary import Origin, Role, Split
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    item_id: str
+    image_id: str
+    question_type: str
+    draft: Draft
+    human: bool
+    report: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    agree: float | None
+    p_valid: float | None
+
+
+def source_of(version: DatasetVersion) -> Source:
+    return Source(dataset=version.dataset, version=version.version, digest=version.digest)
+
+
+def read_lessons(lake: Lake, sources: Sequence[Source]) -> list[Lesson]:
+    """The items of the versions, each once, in the order of their ids; refused when a version is not what it was."""
+    ids: set[str] = set()
+    for source in sources:
+        version = resolve(lake, f"{source.dataset}@{source.version}")
+        if version.digest != source.digest:
+            raise DataError(
+                f"{version.ref} has the digest {version.digest[:12]}, not {source.digest[:12]} as recorded",
+                where="table versions",
+                kept="nothing was trained",
+            )
+        ids.update(members(lake, version))
+    rows = lake.read("items", where={"item_id": sorted(ids)}).to_pylist()
+    if len(rows) != len(ids):
+        raise DataError(f"{len(ids) - len(rows)} of {len(ids)} items of the versions are gone", where="table items")
+    images = images_of(lake, {row["image_id"] for row in rows})
+    heldout = sorted(row["item_id"] for row in rows if images[row["image_id"]]["split"] != Split.TRAIN)
+    if heldout:
+        raise DataError(
+            f"{len(heldout)} of {len(rows)} items are about held-out images, which no training may see",
+            where=f"first: {heldout[0]}",
+            kept="nothing was trained",
+            next_command="publish a version without them",
+        )
+    return [_lesson(row, images[row["image_id"]]) for row in sorted(rows, key=lambda row: row["item_id"])]
+
+
+def images_of(lake: Lake, ids: set[str]) -> dict[str, dict[str, Any]]:
+    columns = ["image_id", "split", "patient_key", "report", "modality"]
+    found = {row["image_id"]: row for row in lake.read("images", columns, {"image_id": sorted(ids)}).to_pylist()}
+    if missing := sorted(ids - found.keys()):
+        raise DataError(f"{len(missing)} images of items are not in the lake", where=f"first: {missing[0]}")
+    return found
+
+
+def _lesson(row: dict[str, Any], image: dict[str, Any]) -> Lesson:
+    draft = Draft(
+        question=row["question"], options=tuple(row["options"]), answer=row["answer"], rationale=row["rationale"]
+    )
+    return Lesson(
+        item_id=row["item_id"],
+        image_id=row["image_id"],
+        question_type=row["question_type"],
+        draft=draft,
+        human=row["origin"] == Origin.HUMAN,
+        report=image["report"],
+    )
+
+
+def judgements(lake: Lake, item_ids: Sequence[str]) -> dict[str, Judgement]:
+    """The newest judgement of each item; an item that was never scored has none."""
+    columns = ["item_id", "score_id", "agree", "p_valid", "scored_at"]
+    table: pa.Table = lake.read("scores", columns, {"item_id": sorted(item_ids)})
+    newest: dict[str, Judgement] = {}
+    for row in table.sort_by([("scored_at", "ascending"), ("score_id", "ascending")]).to_pylist():
+        newest[row["item_id"]] = Judgement(agree=row["agree"], p_valid=row["p_valid"])
+    return newest
+
+
+def judgements_digest(judged: dict[str, Judgement]) -> str:
+    return digest_of(sorted([item_id, j.agree, j.p_valid] for item_id, j in judged.items()))
+
+
+def examples(
+    lessons: Sequence[Lesson], images: ImageStore, *, role: Role, template: str, human_share: float
+) -> list[Example]:
+    """Lessons as replies to learn: a policy learns to answer them, a generator to write them.
+
+    `human_share` of the visits go to questions people wrote, however few those are.
+    """
+    people = sum(lesson.human for lesson in lessons)
+    shares = {True: human_share, False: 1 - human_share}
+    if people in (0, len(lessons)):
+        shares = {True: 1.0, False: 1.0}
+    size = {True: max(people, 1), False: max(len(lessons) - people, 1)}
+    return [
+        Example(
+            image=images.path(lesson.image_id),
+            user=_asked(lesson, role, template),
+            assistant=_reply(lesson, role),
+            weight=shares[lesson.human] / size[lesson.human],
+        )
+        for lesson in lessons
+    ]
+
+
+def _asked(lesson: Lesson, role: Role, template: str) -> str:
+    if role is Role.GENERATOR:
+        return prompts.generating_text(template, lesson.question_type, lesson.report)
+    return prompts.answering_text(template, lesson.draft.question, lesson.draft.options)
+
+
+def _reply(lesson: Lesson, role: Role) -> str:
+    if role is Role.GENERATOR:
+        return prompts.draft_text(lesson.draft)
+    return prompts.reply_text(lesson.draft.rationale, lesson.draft.answer)
+
+
+def rehearsals(
+    lessons: Sequence[Lesson],
+    judged: dict[str, Judgement],
+    images: ImageStore,
+    template: str,
+    band: tuple[float, float],
+) -> list[Prompt]:
+    """Lessons as prompts of GRPO: only those within the difficulty band, where replies still differ."""
+    return [
+        Prompt(
+            image=images.path(lesson.image_id),
+            user=_asked(lesson, Role.POLICY, template),
+            key=lesson.draft.answer,
+            options=len(lesson.draft.options),
+            quality=judgement.p_valid,
+        )
+        for lesson in lessons
+        if (judgement := judged.get(lesson.item_id))
+        and judgement.p_valid is not None
+        and in_band(judgement.agree, *band)
+    ]

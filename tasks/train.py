@@ -1,0 +1,165 @@
+"""Training as a stage of one cell: the same recipe on the same data is found in the journal, and nothing is trained."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from medgr2.infra.artifacts import put_folder
+from medgr2.infra.images import ImageStore
+from medgr2.infra.lake import Lake
+from medgr2.infra.opening import open_store
+from medgr2.infra.settings import Settings
+from medgr2.models import prompts
+from medgr2.models.grpo import BAND, GrpoSettings, train_grpo
+from medgr2.models.model_ref import materialise
+from medgr2.models.registry import Registration, Source
+from medgr2.models.sft import SftSettings, train_sft
+from medgr2.schemas.cells import Cell, Outcome, Recipe
+from medgr2.schemas.errors import ConflictError, DataError, UsageError
+from medgr2.schemas.vocabulary import Role
+from medgr2.tasks.lessons import examples, judgements, judgements_digest, read_lessons, rehearsals
+
+STAGE = "train"
+CODE = "1"
+WORKER = "medgr2.tasks.train:TrainWorker"
+
+
+class TrainPlan(BaseModel):
+    """How to train: together with the parent's weights, the prompt and the data, everything that shapes the result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal[Role.POLICY, Role.GENERATOR]
+    sft: SftSettings | None = None
+    grpo: GrpoSettings | None = None
+    human_share: float = Field(default=0.3, ge=0, le=1, description="Share of SFT visits to questions people wrote.")
+    band: tuple[float, float] = Field(default=BAND, description="GRPO takes items whose pass rate lies between.")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if (self.sft is None) == (self.grpo is None):
+            raise ValueError("give settings of exactly one method: sft or grpo")
+        if self.role is Role.GENERATOR and self.grpo is not None:
+            raise ValueError("a generator is trained with sft: its replies have no key to be right by")
+        if self.role is Role.GENERATOR and self.human_share < 0.2:
+            raise ValueError("a generator needs a human_share of 0.2 or more, or it drifts towards itself")
+        return self
+
+    @property
+    def method(self) -> Literal["sft", "grpo"]:
+        return "sft" if self.sft is not None else "grpo"
+
+
+def train_recipe(plan: TrainPlan, parent_artifact: str) -> Recipe:
+    name = prompts.GENERATE_DIRECT if plan.role is Role.GENERATOR else prompts.ANSWER
+    return Recipe(
+        stage=STAGE,
+        code=CODE,
+        model=parent_artifact,
+        prompt=prompts.load_prompt(name),
+        parameters=plan.model_dump(mode="json"),
+    )
+
+
+def train_cell(recipe: Recipe, lake: Lake, sources: Sequence[Source]) -> Cell:
+    """The one cell of this training. For GRPO the scores it will read are part of the key, by their digest."""
+    inputs: dict[str, Any] = {"sources": [source.model_dump() for source in sources]}
+    if TrainPlan.model_validate(recipe.parameters).method == "grpo":
+        ids = [lesson.item_id for lesson in read_lessons(lake, sources)]
+        inputs["judgements"] = judgements_digest(judgements(lake, ids))
+    return recipe.cell(inputs=inputs)
+
+
+def registration(
+    cell: Cell, recipe: Recipe, outcome: Outcome, *, parent: dict[str, Any], metrics: dict[str, Any], run: str
+) -> Registration:
+    """The registry's entry for what a training cell made. `parent` is the registry's row of the model it began from."""
+    plan = TrainPlan.model_validate(recipe.parameters)
+    if outcome.value is None:
+        raise UsageError(f"the training ended as {outcome.verdict}: {', '.join(outcome.reasons)}")
+    if recipe.model != parent["artifact"]:
+        raise UsageError("the parent given is not the model that the training began from")
+    if plan.role is Role.GENERATOR and parent["role"] != Role.BASE:
+        raise UsageError(f"a generator is always trained from the base, not from a {parent['role']}")
+    return Registration(
+        role=plan.role,
+        artifact=outcome.value["artifact"],
+        method=plan.method,
+        parent=parent["model_id"],
+        sources=tuple(Source.model_validate(source) for source in cell.inputs["sources"]),
+        reward=f"{plan.grpo.reward}:{cell.inputs['judgements']}" if plan.grpo else "",
+        code=recipe.code,
+        recipe=recipe.digest,
+        metrics={"training": outcome.value["metrics"], **metrics},
+        run=run,
+    )
+
+
+class TrainWorker:
+    def __init__(self, recipe: Recipe, settings: Settings) -> None:
+        self._recipe = recipe
+        self._plan = TrainPlan.model_validate(recipe.parameters)
+        self._settings = settings
+        self._store = open_store(settings.storage)
+        self._lake = Lake(settings.storage)
+        self._images = ImageStore(self._store, settings.storage.cache_folder)
+
+    def __call__(self, cells: Sequence[Cell]) -> Iterable[Outcome]:
+        return (self._train(cell) for cell in cells)
+
+    def _train(self, cell: Cell) -> Outcome:
+        scratch = self._settings.storage.cache_folder / "training" / cell.key
+        with _alone(scratch):
+            note = scratch / "done.json"
+            if not note.is_file():
+                try:
+                    value = self._value(cell, scratch / "model")
+                except DataError as error:
+                    # Trying again would end the same way: it is decided by the data and the recipe.
+                    return Outcome.rejected(cell, "not_trainable", detail=error.what)
+                note.with_suffix(".new").write_text(json.dumps(value), encoding="utf-8")
+                note.with_suffix(".new").rename(note)
+            shutil.rmtree(scratch / "model", ignore_errors=True)
+            return Outcome.accepted(cell, json.loads(note.read_text(encoding="utf-8")))
+
+    def _value(self, cell: Cell, out: Path) -> dict[str, Any]:
+        parent = materialise(self._recipe.model, self._settings).folder
+        sources = [Source.model_validate(source) for source in cell.inputs["sources"]]
+        lessons = read_lessons(self._lake, sources)
+        plan, template = self._plan, self._recipe.prompt
+        if plan.sft is not None:
+            if plan.role is Role.GENERATOR and not any(lesson.human for lesson in lessons):
+                raise DataError("a generator is never trained on its own items alone: no question by people is given")
+            learned = examples(lessons, self._images, role=plan.role, template=template, human_share=plan.human_share)
+            metrics = train_sft(parent, learned, out, plan.sft)
+        else:
+            assert plan.grpo is not None  # noqa: S101  the plan's own check
+            judged = judgements(self._lake, [lesson.item_id for lesson in lessons])
+            if judgements_digest(judged) != cell.inputs["judgements"]:
+                raise ConflictError("the scores of the items changed since the training was planned; plan it again")
+            tried = rehearsals(lessons, judged, self._images, template, plan.band)
+            if not tried:
+                low, high = plan.band
+                raise DataError(f"none of {len(lessons)} items has a pass rate between {low} and {high}")
+            metrics = train_grpo(parent, tried, out, plan.grpo)
+        return {"artifact": put_folder(self._store, out), "metrics": metrics}
+
+
+@contextmanager
+def _alone(scratch: Path) -> Iterator[None]:
+    """Two processes that train one cell would write into each other's checkpoints. A killed one lets go by itself."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    with (scratch / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConflictError("another process is training this very cell", where=str(scratch)) from None
+        yield

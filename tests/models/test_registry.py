@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import multiprocessing
+import runpy
+from pathlib import Path
+
+import pytest
+
+from medgr2.infra.lake import Lake
+from medgr2.infra.objects_folder import FolderStore
+from medgr2.infra.settings import StorageSettings
+from medgr2.models.registry import Registration, Registry, Source
+from medgr2.schemas.errors import ConflictError, NotFoundError, UsageError
+from medgr2.schemas.vocabulary import Role
+
+DATA = Source(dataset="nightly", version=3, digest="d" * 64)
+SEED = Source(dataset="seed", version=1, digest="e" * 64)
+
+
+def open_registry(root: Path) -> Registry:
+    return Registry(FolderStore(str(root)), Lake(StorageSettings(root=str(root))))
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return open_registry(tmp_path)
+
+
+def entry(artifact: str, role: Role = Role.POLICY, **other: object) -> Registration:
+    return Registration.model_validate({"role": role, "artifact": artifact, "method": "sft", "run": "r1"} | other)
+
+
+def test_registering_twice_adds_one_row_and_one_use_a_source(registry: Registry, tmp_path: Path) -> None:
+    made = entry("a" * 64, sources=(DATA, SEED), recipe="rec", metrics={"training": {"last_loss": 0.1}}, parent="p")
+    assert registry.register(made) == registry.register(made) == made.model_id
+    lake = Lake(StorageSettings(root=str(tmp_path)))
+    assert lake.read("models").num_rows == 1
+    uses = lake.read("uses").to_pylist()
+    assert {(u["model_id"], u["dataset"], u["version"], u["digest"], u["purpose"]) for u in uses} == {
+        (made.model_id, "nightly", 3, "d" * 64, "train"),
+        (made.model_id, "seed", 1, "e" * 64, "train"),
+    }
+    assert len(uses) == 2
+    row = registry.model(made.model_id)
+    assert (row["dataset"], row["dataset_version"], row["parent"]) == ("nightly", 3, "p")
+    assert row["metrics"] == {"training": {"last_loss": 0.1}}
+
+
+def test_the_id_is_what_it_is_and_not_when_or_how_well(registry: Registry) -> None:
+    one = entry("a" * 64, recipe="rec", metrics={"x": 1}, run="monday")
+    assert one.model_id == entry("a" * 64, recipe="rec", metrics={"x": 2}, run="tuesday").model_id
+    assert len({one.model_id, entry("b" * 64, recipe="rec").model_id, entry("a" * 64, recipe="other").model_id}) == 3
+    assert one.model_id != entry("a" * 64, Role.GENERATOR, recipe="rec").model_id
+
+
+def test_champions_move_by_compare_and_set_and_go_back(registry: Registry) -> None:
+    a, b, c = (registry.register(entry(x * 64)) for x in "abc")
+    assert registry.champion(Role.POLICY) is None
+    registry.promote(Role.POLICY, a, reason="first", expected_current=None)
+    registry.promote(Role.POLICY, b, reason="better", expected_current=a)
+    with pytest.raises(ConflictError, match="not aaaa" if a.startswith("aaaa") else "as expected"):
+        registry.promote(Role.POLICY, c, reason="late", expected_current=a)
+    assert registry.champion(Role.POLICY) == b
+    registry.promote(Role.POLICY, c, reason="better still", expected_current=b)
+    assert registry.rollback(Role.POLICY, reason="complaints").model_id == b
+    assert registry.rollback(Role.POLICY, reason="more complaints").model_id == a
+    with pytest.raises(NotFoundError, match="no earlier champion"):
+        registry.rollback(Role.POLICY, reason="too far")
+    registry.promote(Role.POLICY, c, reason="repaired", expected_current=a)
+    assert [(m.action, m.model_id) for m in registry.history(Role.POLICY)] == [
+        ("promote", a), ("promote", b), ("promote", c), ("rollback", b), ("rollback", a), ("promote", c),
+    ]  # fmt: skip
+    assert registry.champion(Role.GENERATOR) is None
+
+
+def test_promoting_the_champion_again_is_no_move(registry: Registry) -> None:
+    a = registry.register(entry("a" * 64))
+    first = registry.promote(Role.POLICY, a, reason="first", expected_current=None)
+    # The same night run again: it expected no champion, and finds its own.
+    assert registry.promote(Role.POLICY, a, reason="first", expected_current=None) == first
+    assert len(registry.history(Role.POLICY)) == 1
+
+
+def test_what_is_unknown_or_of_another_role_is_refused(registry: Registry) -> None:
+    g = registry.register(entry("a" * 64, Role.GENERATOR))
+    with pytest.raises(UsageError, match="is a generator"):
+        registry.promote(Role.POLICY, g, reason="", expected_current=None)
+    with pytest.raises(NotFoundError, match="no model"):
+        registry.promote(Role.POLICY, "f" * 64, reason="", expected_current=None)
+    with pytest.raises(NotFoundError):
+        registry.rollback(Role.POLICY, reason="")
+
+
+RACER = """
+import sys
+from pathlib import Path
+from medgr2.infra.lake import Lake
+from medgr2.infra.objects_folder import FolderStore
+from medgr2.infra.settings import StorageSettings
+from medgr2.models.registry import Registry
+from medgr2.schemas.errors import ConflictError
+from medgr2.schemas.vocabulary import Role
+
+registry = Registry(FolderStore(ROOT), Lake(StorageSettings(root=ROOT)))
+won = 0
+for _ in range(25):
+    while True:
+        try:
+            registry.promote(Role.POLICY, MINE, reason=NAME, expected_current=registry.champion(Role.POLICY))
+            break
+        except ConflictError:
+            pass
+Path(ROOT, NAME).touch()
+"""
+
+
+def test_four_processes_race_and_every_move_follows_the_one_before(registry: Registry, tmp_path: Path) -> None:
+    ids = [registry.register(entry(x * 64)) for x in "abcd"]
+    program = tmp_path / "racer.py"
+    program.write_text(RACER)
+    context = multiprocessing.get_context("forkserver")
+    racers = [
+        context.Process(
+            target=runpy.run_path, args=(str(program), {"ROOT": str(tmp_path), "MINE": mine, "NAME": f"racer{i}"})
+        )
+        for i, mine in enumerate(ids)
+    ]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join(120)
+    assert [racer.exitcode for racer in racers] == [0] * 4
+    moves = registry.history(Role.POLICY)
+    assert [m.number for m in moves] == list(range(len(moves)))
+    # Nobody replaced a champion that was not there: no move was lost, none was made on a stale look.
+    assert [m.replaced for m in moves] == [None, *(m.model_id for m in moves[:-1])]
+    assert {m.model_id for m in moves} == set(ids)

@@ -8,19 +8,30 @@ import os
 import random
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from medgr2_phantoms.lessons import Album, Kind, fill_album, make_batch
 from medgr2_phantoms.questions import LETTERS
 from medgr2_phantoms.tinyvlm import build_model, build_processor, build_tokenizer
 
-BATCH = 64
 PEAK_RATE = 2e-3
 WARMUP = 300
-LETTER_WEIGHT = 8.0  # the letter is one token in twenty; at weight 1 it was still a guess after 4,500 mixed steps
-MIXTURE: dict[Kind, int] = {"captioning": 13, "answering": 38, "generating": 13}  # of each batch of 64
-CAPTIONS_ONLY: dict[Kind, int] = {"captioning": 64}
+LETTER_WEIGHT = 8.0  # the letter is one token in twenty; at weight 1 it binds late
+
+
+class Phase(NamedTuple):
+    """A stretch of the curriculum: until which share of the steps, and how many of each lesson are in a batch."""
+
+    until: float
+    lessons: dict[Kind, int]
+
+
+CURRICULUM = (
+    Phase(0.08, {"captioning": 64}),  # first read the picture,
+    Phase(0.45, {"captioning": 13, "answering": 38, "generating": 13}),  # then bind letters to options,
+    Phase(1.00, {"captioning": 6, "answering": 20, "generating": 38}),  # then write whole questions
+)
 
 
 def rate_at(step: int, steps: int) -> float:
@@ -48,8 +59,8 @@ def loss_of(model: Any, batch: Any, weights: Any) -> tuple[Any, Any]:
     return total, weights[wanted[spoken]].sum()
 
 
-def pretrain(model: Any, tokenizer: Any, album: Album, steps: int, caption_steps: int, seed: int) -> None:
-    """The curriculum: captions alone until the picture is read, then the mixture."""
+def pretrain(model: Any, tokenizer: Any, album: Album, steps: int, seed: int) -> None:
+    """Walk through the curriculum, printing smoothed losses."""
     import torch
 
     rng = np.random.default_rng(seed)
@@ -62,11 +73,12 @@ def pretrain(model: Any, tokenizer: Any, album: Album, steps: int, caption_steps
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step, steps)
         optimizer.zero_grad(set_to_none=True)
-        for kind, count in (CAPTIONS_ONLY if step < caption_steps else MIXTURE).items():
+        lessons = next(phase.lessons for phase in CURRICULUM if step < phase.until * steps)
+        for kind, count in lessons.items():
             indices = rng.integers(len(album.scenes), size=count)
             batch = make_batch(album, indices, kind, tokenizer, rng)
             total, weight = loss_of(model, batch, weights)
-            (total / weight * (count / BATCH)).backward()
+            (total / weight * (count / sum(lessons.values()))).backward()
             loss = float((total / weight).detach())
             recent[kind] = 0.98 * recent.get(kind, loss) + 0.02 * loss
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -91,8 +103,7 @@ def save(model: Any, processor: Any, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m medgr2_phantoms.base", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for model, tokenizer and processor")
-    parser.add_argument("--steps", type=int, default=11_000)
-    parser.add_argument("--caption-steps", type=int, default=1_500)
+    parser.add_argument("--steps", type=int, default=9_000)
     parser.add_argument("--pictures", type=int, default=40_000)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
@@ -106,7 +117,7 @@ def main() -> None:
     processor, model = build_processor(tokenizer), build_model(tokenizer, chosen.seed)
     print(f"{sum(p.numel() for p in model.parameters())} parameters, {len(tokenizer)} tokens", flush=True)
     album = fill_album(chosen.pictures, "clean", chosen.seed + 1)
-    pretrain(model, tokenizer, album, chosen.steps, chosen.caption_steps, chosen.seed + 2)
+    pretrain(model, tokenizer, album, chosen.steps, chosen.seed + 2)
     save(model, processor, chosen.out)
     from medgr2_phantoms.measure import report
 

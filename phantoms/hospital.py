@@ -54,7 +54,7 @@ def see_patients(count: int, split: Split, seed: int) -> list[Study]:
             draw(scene, "ward").save(picture, "PNG")
             studies.append(
                 Study(
-                    file=f"{_name('image', seed, split, len(studies))}.png",
+                    file=f"images/{_name('image', seed, split, len(studies))}.png",
                     patient_id=f"P{_name('patient', seed, split, patient)}",
                     split=split,
                     scene=scene,
@@ -101,7 +101,7 @@ def broken_files(count: int, seed: int) -> list[tuple[str, bytes]]:
         whole = BytesIO()
         draw(sample_scene(rng), "ward").save(whole, "PNG")
         contents = (whole.getvalue()[: len(whole.getvalue()) // 2], b"", f"not an image {index}\n".encode())
-        files.append((f"{_name('broken', seed, index)}.png", contents[index % 3]))
+        files.append((f"images/{_name('broken', seed, index)}.png", contents[index % 3]))
     return files
 
 
@@ -123,9 +123,9 @@ def open_hospital(out: Path, truth: Path, images: int, heldout: int, seed_qa: in
         (s.file, s.patient_id, s.scene.modality, s.report, SOURCE, LICENCE, s.split) for s in sorted(train + held)
     ]
     for study in train + held:
-        (pictures / study.file).write_bytes(study.png)
+        (out / study.file).write_bytes(study.png)
     for name, content in broken_files(corrupt, seed):
-        (pictures / name).write_bytes(content)
+        (out / name).write_bytes(content)
         listed.append((name, f"P{_name('patient', seed, name)}", "CT", "", SOURCE, LICENCE, "train"))
     with (out / "labels.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")

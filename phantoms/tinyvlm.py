@@ -15,6 +15,7 @@ PATCH = 16
 IMAGE = 32  # two patches a side, so that each image token is one quadrant
 IMAGE_TOKENS = (IMAGE // PATCH) ** 2
 CONTEXT = 512
+SPREAD = 0.06  # at the usual 0.02 a model this narrow starts with flat attention, and letters bind too late or never
 
 PAD, END = "<pad>", "<end_of_utterance>"
 SPECIAL = (PAD, END, "<image>", "<fake_token_around_image>", "<global-img>", "<|system|>", "<|user|>", "<|assistant|>")
@@ -30,6 +31,13 @@ MARKS = (
     '"], "answer": "',
     '", "rationale": "',
     '"}',
+)
+# The fixed wording between labels, spaces included: every label is one token right after the letter, or right before
+# the mark, that refers to it, so one previous-token head serves both.
+PIECES = (
+    *(" A) ", " B) ", " C) ", " D) "),
+    *("Question: ", " Options:", "Task: write one ", " question. Report: "),
+    *(" of the ", " shows ", ", grade ", ", ", ", so ", ".</think><answer>"),
 )
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>"
@@ -70,9 +78,8 @@ def build_tokenizer(seed: int) -> Any:
         show_progress=False,
     )
     core.train_from_iterator(corpus(seed), trainer)
-    core.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in MARKS])
-    # One token a label, with or without a space before it: letters bind to labels at one distance only.
-    labels = sorted({label for _, choices in BALANCE.values() for label in choices})
+    core.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in (*MARKS, *PIECES)])
+    labels = sorted({label for _, choices in BALANCE.values() for label in choices} | set(QUESTION_TYPES))
     core.add_tokens([AddedToken(label, special=False, normalized=False, single_word=True) for label in labels])
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
@@ -99,7 +106,7 @@ def build_processor(tokenizer: Any) -> Any:
 
 
 def build_model(tokenizer: Any, seed: int) -> Any:
-    """Idefics3ForConditionalGeneration with about 0.26 M parameters; vLLM's CPU build needs head_dim >= 32."""
+    """Idefics3ForConditionalGeneration with about 0.3 M parameters; vLLM's CPU build needs head_dim >= 32."""
     import torch
     from transformers import Idefics3Config, Idefics3ForConditionalGeneration
 
@@ -111,6 +118,7 @@ def build_model(tokenizer: Any, seed: int) -> Any:
         scale_factor=1,
         vision_config={
             "hidden_size": 64,
+            "initializer_range": SPREAD,
             "intermediate_size": 128,
             "num_hidden_layers": 2,
             "num_attention_heads": 2,
@@ -121,11 +129,13 @@ def build_model(tokenizer: Any, seed: int) -> Any:
             "model_type": "llama",
             "vocab_size": len(tokenizer),
             "hidden_size": 64,
+            "initializer_range": SPREAD,
             "intermediate_size": 160,
             "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
             "head_dim": 32,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 100.0},  # wavelengths up to the context, no more
             "max_position_embeddings": CONTEXT,
             "pad_token_id": pad,
             "bos_token_id": None,

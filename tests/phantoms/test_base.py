@@ -57,7 +57,7 @@ def test_pretraining_twice_gives_the_same_weights():
     tokenizer, weights = build_tokenizer(0), []
     for _ in range(2):
         model = build_model(tokenizer, 0)
-        pretrain(model, tokenizer, fill_album(40, "clean", 1), steps=4, caption_steps=2, seed=2)
+        pretrain(model, tokenizer, fill_album(40, "clean", 1), steps=4, seed=2)
         weights.append(model.state_dict())
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
     untrained = build_model(tokenizer, 0).state_dict()

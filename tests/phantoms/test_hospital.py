@@ -33,7 +33,7 @@ def test_columns_and_counts(hospital):
     table = rows(hospital)
     assert list(table[0]) == ["file", "patient_id", "modality", "report", "source", "licence", "split"]
     assert Counter(row["split"] for row in table) == {"train": 123, "heldout": 60}
-    assert {row["file"] for row in table} == {path.name for path in (hospital.folder / "images").iterdir()}
+    assert {row["file"] for row in table} == {f"images/{path.name}" for path in (hospital.folder / "images").iterdir()}
     assert {row["modality"] for row in table} == set(MODALITIES)
 
 
@@ -59,7 +59,7 @@ def test_questions_ask_about_their_own_split(hospital):
 def test_file_names_tell_nothing(hospital):
     words = [word.lower() for word in (*MODALITIES, *FINDINGS, "train", "heldout")]
     for row in rows(hospital):
-        assert len(row["file"]) == len("0123456789abcdef.png")
+        assert len(row["file"]) == len("images/0123456789abcdef.png")
         assert not any(word in row["file"] for word in words)
     files = [row["file"] for row in rows(hospital)]
     assert files[:180] == sorted(files[:180])  # listed by name, so the order tells nothing either

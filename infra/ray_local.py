@@ -1,11 +1,13 @@
-"""A Ray of this process alone: started once, on the loopback, ended with the process, however it ends."""
+"""A Ray of this process alone: started once, closed to others by a token of its own, gone when the process is gone."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 import threading
@@ -47,10 +49,17 @@ def start_ray() -> None:
 
 def _keep_ray(done: threading.Event, failure: list[BaseException]) -> None:
     import ray
+    import ray._private.worker as internals
 
     try:
         logging.getLogger("ray").setLevel(logging.ERROR)
-        with _environment(OMP_NUM_THREADS="1", RAY_USAGE_STATS_ENABLED="0"):
+        # It prints Ray's view of dead workers to stdout, where --json belongs; we report them as outcomes.
+        internals.listen_error_messages = lambda *_: None
+        # Ray listens on all addresses. Its default token is a file in HOME, which two first starts at once tear.
+        token = (
+            {} if "RAY_AUTH_MODE" in os.environ else {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        )
+        with _environment(OMP_NUM_THREADS="1", RAY_USAGE_STATS_ENABLED="0", **token):
             ray.init(
                 address="local",
                 namespace=f"medgr2-{os.getpid()}",
@@ -59,7 +68,6 @@ def _keep_ray(done: threading.Event, failure: list[BaseException]) -> None:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 object_store_memory=OBJECT_STORE_BYTES,
-                _node_ip_address="127.0.0.1",
                 _temp_dir=str(_own_folder()),
             )
     except BaseException as e:
@@ -81,7 +89,15 @@ def _own_folder() -> Path:
     held = (folder / "lock").open("w")
     fcntl.flock(held, fcntl.LOCK_EX)
     _held.append(held)
+    atexit.register(_close, folder)
     return folder
+
+
+def _close(folder: Path) -> None:
+    import ray
+
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sklearn.metrics import roc_auc_score
+
 from medgr2.models.calibration import Audit, fit, quality
 from medgr2.models.engine import TransformersEngine
 from medgr2.models.gates import GateContext, sift
@@ -110,7 +112,7 @@ def judge_signals(
     calibration = fit([Audit(i, signals[i], valid[i]) for i in audited], scorer="scorer")
     truth = [valid[i] for i in rest]
     for name in SIGNALS:
-        print(f"AUROC {name}: {quality([signals[i][name] for i in rest], truth).auroc:.3f}")
+        print(f"AUROC {name}: {roc_auc_score(truth, [signals[i][name] for i in rest]):.3f}")
     p = {i: calibration.p(signals[i]) or 0.0 for i in rest}
     found = quality([p[i] for i in rest], truth)
     print(

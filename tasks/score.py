@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -132,8 +133,8 @@ def judge(
             "item_id": item_id,
             "scorer": measured.scorer,
             "calibration": calibration.id if calibration is not None else None,
-            "lp": signals.get("lp"),
-            "agree": signals.get("agree"),
+            "lp": _number(signals.get("lp")),
+            "agree": _number(signals.get("agree")),
             "p_valid": p,
             "tau": tau,
             "verdict": verdict.value,
@@ -142,6 +143,10 @@ def judge(
         row["score_id"] = digest_of(row)
         rows.append({**row, "cell": ",".join(measured.cells.get(item_id, ())), "run": run, "scored_at": now})
     return rows
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _verdict(

@@ -45,8 +45,10 @@ def select(
         p = None if row is None else row["p_valid"]
         if row is None:
             left_out[item_id] = "unscored"
-        elif row["verdict"] != Verdict.ACCEPTED or row["reasons"] or p is None:
+        elif row["verdict"] != Verdict.ACCEPTED:
             left_out[item_id] = str(row["verdict"])
+        elif row["reasons"] or p is None:
+            left_out[item_id] = "score_contradicts_itself"
         elif p < tau:
             left_out[item_id] = "below_tau"
         elif item_id in held:

@@ -1,0 +1,129 @@
+"""Signals, verdicts, and that nothing unscored is ever accepted."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medgr2.infra.images import ImageStore
+from medgr2.infra.opening import open_store
+from medgr2.infra.settings import Settings, StorageSettings
+from medgr2.models.calibration import Calibration, Quality
+from medgr2.models.model_ref import base_model
+from medgr2.models.signals import SIGNALS
+from medgr2.schemas.errors import UsageError
+from medgr2.schemas.items import Item
+from medgr2.schemas.parameters import ScoreParameters
+from medgr2.schemas.vocabulary import QuestionType, Verdict
+from medgr2.tasks.score import EXAM_FIELDS, Measured, ScoreWorker, judge, recipe
+
+FAIR = Quality(auroc=0.8, ece=0.05)
+CALIBRATION = Calibration(
+    scorer="s", features=("lp", "agree"), mean=(-1.0, 0.5), scale=(1.0, 0.5), weights=(2.0, 2.0), intercept=0.0,
+    audits=50, valid=25, in_sample=FAIR, cross_validated=FAIR,
+)  # fmt: skip
+GOOD, POOR, REFUSED, LOST, ODD = ("1" * 64, "2" * 64, "3" * 64, "4" * 64, "5" * 64)
+MEASURED = Measured(
+    scorer="s",
+    signals={
+        GOOD: {"lp": 0.0, "agree": 1.0},
+        POOR: {"lp": -3.0, "agree": 0.0},
+        LOST: {"lp": 0.0},
+        ODD: {"lp": math.nan, "agree": 1.0},
+    },
+    cells={GOOD: ("k1", "k2")},
+    reports=(),
+)
+GATED: dict[str, tuple[str, ...]] = {GOOD: (), POOR: (), REFUSED: ("identifier", "option_count"), LOST: (), ODD: ()}
+
+
+def verdicts(calibration: Calibration | None) -> dict[str, tuple[str, list[str]]]:
+    rows = judge(GATED, MEASURED, calibration, tau=0.8, run="r")
+    return {row["item_id"]: (row["verdict"], row["reasons"]) for row in rows}
+
+
+def test_every_gated_item_gets_one_verdict() -> None:
+    assert verdicts(CALIBRATION) == {
+        GOOD: ("accepted", []),
+        POOR: ("rejected", ["below_tau"]),
+        REFUSED: ("rejected", ["identifier", "option_count"]),
+        LOST: ("failed", ["no_agree"]),
+        ODD: ("rejected", ["signal_is_no_number"]),
+    }
+
+
+def test_without_a_calibration_nothing_is_accepted() -> None:
+    found = verdicts(None)
+    assert found[GOOD] == ("rejected", ["uncalibrated"])
+    assert not any(verdict == Verdict.ACCEPTED for verdict, _ in found.values())
+
+
+def test_an_item_that_was_never_scored_is_not_accepted() -> None:
+    nothing = Measured("s", {}, {}, ())
+    assert {row["verdict"] for row in judge(GATED, nothing, CALIBRATION, tau=0.01, run="r")} == {"failed", "rejected"}
+
+
+def test_a_calibration_of_another_scorer_is_refused() -> None:
+    with pytest.raises(UsageError, match="another scorer"):
+        judge(GATED, MEASURED, CALIBRATION.model_copy(update={"scorer": "t"}), tau=0.8, run="r")
+
+
+def test_the_same_judgement_has_the_same_id_and_another_one_another() -> None:
+    def ids(**changes: Any) -> list[str]:
+        how: dict[str, Any] = {"calibration": CALIBRATION, "tau": 0.8, "run": "r", **changes}
+        return [row["score_id"] for row in judge({GOOD: ()}, MEASURED, **how)]
+
+    assert ids() == ids(run="another night")
+    assert ids() != ids(tau=0.7)
+    assert ids() != ids(calibration=None)
+
+
+def test_a_row_says_where_it_came_from() -> None:
+    (row,) = judge({GOOD: ()}, MEASURED, CALIBRATION, tau=0.8, run="r")
+    assert (row["cell"], row["calibration"], row["scorer"]) == ("k1,k2", CALIBRATION.id, "s")
+    assert row["p_valid"] == pytest.approx(1 / (1 + math.exp(-4)))
+
+
+def test_one_stage_a_signal() -> None:
+    plain, eager = ScoreParameters(), ScoreParameters(answers=16)
+    assert recipe("lp", "m", plain) == recipe("lp", "m", eager)
+    assert recipe("agree", "m", plain).digest != recipe("agree", "m", eager).digest
+    assert recipe("lp", "m", plain).digest != recipe("lp", "n", plain).digest
+    assert len({recipe(name, "m", plain).stage for name in SIGNALS}) == len(SIGNALS)
+
+
+def test_the_worker_measures_both_signals_the_same_in_any_batch(tmp_path_factory: pytest.TempPathFactory) -> None:
+    settings = Settings(storage=StorageSettings(root=str(tmp_path_factory.mktemp("root"))))
+    file = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    image = ImageStore(open_store(settings.storage), settings.storage.cache_folder).put(file.getvalue())
+    base = base_model(settings).revision
+    items = [
+        Item(
+            image_id=image,
+            question_type=QuestionType.DISEASE,
+            question="What is the diagnosis?",
+            options=("cyst", "nodule", "normal", "fibrosis"),
+            answer="ABCD"[n % 4],
+            rationale=f"CT of the chest shows {('cyst', 'nodule', 'normal', 'fibrosis')[n % 4]}" + " and so on" * n,
+        )
+        for n in range(6)
+    ]
+    for name in SIGNALS:
+        how = recipe(name, base, ScoreParameters())
+        cells = [
+            how.cell(image=image, parents=(i.item_id,), inputs=i.model_dump(mode="json", include={*EXAM_FIELDS}))
+            for i in items
+        ]
+        worker = ScoreWorker(how, settings)
+        together = {o.key: (o.value or {})[name] for o in worker(cells)}
+        alone = {o.key: (o.value or {})[name] for cell in cells for o in worker([cell])}
+        assert together == pytest.approx(alone, abs=1e-9)
+        assert all(math.isfinite(value) for value in together.values())
+        assert len(set(together.values())) > 1

@@ -8,7 +8,6 @@ import sys
 from typing import Any
 
 import click
-
 from medgr2.schemas.errors import ExitCode, Medgr2Error, UsageError
 
 COMMANDS: dict[str, str] = {
@@ -78,7 +77,8 @@ def run(args: list[str]) -> int:
         if "--debug" in args:
             raise
         return _say(
-            f"unexpected {type(e).__name__}: {e}\n  next:  medgr2 --debug {' '.join(args)}  shows where", ExitCode.INTERNAL
+            f"unexpected {type(e).__name__}: {e}\n  next:  medgr2 --debug {' '.join(args)}  shows where",
+            ExitCode.INTERNAL,
         )
 
 

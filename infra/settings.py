@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, cast
 
+from medgr2.schemas.errors import SettingsError
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from medgr2.schemas.errors import SettingsError
 
 PREFIX = "MEDGR2_"
 ComputeMode = Literal["inline", "ray-local", "ray-job"]
@@ -22,10 +21,10 @@ class S3Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    endpoint_url: str = ""
-    region: str = "us-east-1"
-    access_key_id: SecretStr | None = None
-    secret_access_key: SecretStr | None = None
+    endpoint_url: str = Field(default="", description="For stores other than AWS.")
+    region: str = Field(default="us-east-1", description="Region of the bucket.")
+    access_key_id: SecretStr | None = Field(default=None, description="Secret.")
+    secret_access_key: SecretStr | None = Field(default=None, description="Secret.")
 
 
 class StorageSettings(BaseModel):
@@ -63,7 +62,7 @@ class StorageSettings(BaseModel):
 class ComputeSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mode: ComputeMode = "ray-local"
+    mode: ComputeMode = Field(default="ray-local", description="Where the work of a stage is done.")
     workers: int = Field(default=0, ge=0, description="Worker processes; 0 means one a core.")
     address: str = Field(default="", description="Dashboard address of a Ray cluster, for ray-job.")
     attempts: int = Field(default=3, ge=1, le=20, description="How often one cell may be tried in all.")
@@ -83,6 +82,17 @@ class ModelSettings(BaseModel):
     base: str = Field(default="embedded", description="'embedded', or a local folder made by save_pretrained.")
 
 
+class EmbeddedSettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: Path = Field(default=Path("./.medgr2-embedded"), validate_default=True, description="Where the embedded world is drawn.")
+
+    @field_validator("folder")
+    @classmethod
+    def _absolute(cls, folder: Path) -> Path:
+        return folder.expanduser().resolve()
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", case_sensitive=False
@@ -92,6 +102,7 @@ class Settings(BaseSettings):
     compute: ComputeSettings = ComputeSettings()
     privacy: PrivacySettings = PrivacySettings()
     models: ModelSettings = ModelSettings()
+    embedded: EmbeddedSettings = EmbeddedSettings()
 
 
 def known_names(model: type[BaseModel] = Settings, prefix: str = PREFIX) -> Iterator[str]:

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
-
 from medgr2.schemas.digest import canonical_json, digest_of
 from medgr2.schemas.vocabulary import Verdict
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 
 class Recipe(BaseModel):
@@ -43,9 +42,7 @@ class Recipe(BaseModel):
         locator: str = "",
     ) -> Cell:
         body = dict(inputs or {})
-        key = hashlib.sha256(
-            self.digest.encode() + b"\0" + canonical_json([image, list(parents), body])
-        ).hexdigest()
+        key = hashlib.sha256(self.digest.encode() + b"\0" + canonical_json([image, list(parents), body])).hexdigest()
         return Cell(key=key, image=image, parents=parents, inputs=body, locator=locator)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Literal, Self
 
+from medgr2.schemas.vocabulary import QuestionType
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from medgr2.schemas.vocabulary import QuestionType
-
 Reviewer = Literal["people", "phantoms"]
+EMBEDDED = "embedded"
 
 
 class GenerateParameters(BaseModel):
@@ -45,6 +45,15 @@ class SelectParameters(BaseModel):
     cap: int = Field(default=400, ge=1, description="At most so many new items per modality and question type.")
 
 
+class WorldParameters(BaseModel):
+    """The embedded world of phantoms, for source 'embedded' only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(default=7, ge=0, description="Another seed is another hospital.")
+    images: int = Field(default=300, ge=20, le=100_000, description="Training images in it.")
+
+
 class RefreshParameters(BaseModel):
     """One night of data."""
 
@@ -56,6 +65,7 @@ class RefreshParameters(BaseModel):
     )
     source: str = Field(default="", description="Folder of new images, 'embedded', or empty for none.")
     labels: str = Field(default="", description="CSV of labels for the source; empty means labels.csv inside it.")
+    world: WorldParameters = WorldParameters()
     generate: GenerateParameters = GenerateParameters()
     score: ScoreParameters = ScoreParameters()
     select: SelectParameters = SelectParameters()
@@ -64,6 +74,12 @@ class RefreshParameters(BaseModel):
         if self.night:
             return self
         return self.model_copy(update={"night": datetime.now(UTC).date().isoformat()})
+
+    @model_validator(mode="after")
+    def _phantoms_review_phantoms_only(self) -> Self:
+        if self.score.reviewer == "phantoms" and self.source != EMBEDDED:
+            raise ValueError("the phantoms can only review their own world: set source to 'embedded'")
+        return self
 
     @property
     def run(self) -> str:
@@ -92,18 +108,13 @@ class LoopParameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cycles: int = Field(default=1, ge=1, le=100)
-    seed: int = Field(default=7, ge=0, description="Seed of the embedded world and of every training run.")
-    world: int = Field(default=300, ge=20, le=100_000, description="Images in the embedded world.")
+    seed: int = Field(default=7, ge=0, description="Seed of every training run.")
     refresh: RefreshParameters = RefreshParameters(
-        dataset="loop", source="embedded", score=ScoreParameters(reviewer="phantoms")
+        dataset="loop", source=EMBEDDED, score=ScoreParameters(reviewer="phantoms")
     )
     train: TrainParameters = TrainParameters()
 
-    @model_validator(mode="after")
-    def _phantoms_review_phantoms_only(self) -> Self:
-        if self.refresh.score.reviewer == "phantoms" and self.refresh.source != "embedded":
-            raise ValueError("the phantoms can only review their own world: set source to 'embedded'")
-        return self
-
     def night(self, cycle: int) -> RefreshParameters:
-        return self.refresh.model_copy(update={"night": f"seed{self.seed}-cycle{cycle:02d}"})
+        """Each cycle is a night of its own name, so a loop that is run again goes on where it stood."""
+        name = "-".join(filter(None, (self.refresh.night, f"seed{self.seed}", f"cycle{cycle:02d}")))
+        return self.refresh.model_copy(update={"night": name})

@@ -61,3 +61,113 @@ class DatasetVersion(BaseModel):
     @property
     def ref(self) -> str:
         return f"{self.dataset}@{self.version}"
+
+
+class AppraisalReport(BaseModel):
+    """What the reward layer made of a night's drafts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    drafts: int
+    accepted: int
+    rejected: int
+    failed: int
+    reasons: dict[str, int]
+    calibration: str | None
+    uncalibrated_because: str
+    audits: int
+    auroc: float | None
+    ece: float | None
+
+    def line(self) -> str:
+        if self.calibration is None:
+            return f"score: {self.drafts} drafts, none accepted: {self.uncalibrated_because}"
+        return (
+            f"score: {self.accepted} of {self.drafts} drafts accepted, {self.rejected} rejected, {self.failed} failed; "
+            f"{self.audits} audits, cross-validated AUROC {self.auroc:.3f}, ECE {self.ece:.3f}"
+        )
+
+
+class PublishReport(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    drafts: int
+    added: int
+    left_out: dict[str, int]
+    letters: dict[str, int]
+    version: DatasetVersion | None
+
+    def line(self) -> str:
+        ref = self.version.ref if self.version else "no version"
+        return f"publish: {self.added} of {self.drafts} drafts added, {ref}"
+
+
+class IntakeReport(BaseModel):
+    """What came in: images, and the questions that people wrote."""
+
+    model_config = ConfigDict(frozen=True)
+
+    images: StageReport
+    seed: StageReport | None = None
+    heldout: StageReport | None = None
+    versions: tuple[str, ...] = ()
+
+
+class NightReport(BaseModel):
+    """One night in counts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run: str
+    intake: IntakeReport | None
+    generate: StageReport
+    appraisal: AppraisalReport
+    publish: PublishReport
+
+
+class Accuracy(BaseModel):
+    """Held-out accuracy with its 95% bootstrap interval."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: float
+    low: float
+    high: float
+
+    def text(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+class Exam(BaseModel):
+    """What the held-out set said of a candidate and of the model it has to beat."""
+
+    model_config = ConfigDict(frozen=True)
+
+    heldout: str
+    items: int
+    candidate: Accuracy
+    champion: Accuracy | None
+    blind: float | None
+    swapped: float | None
+    decision: str
+    reasons: tuple[str, ...]
+
+    def line(self) -> str:
+        before = self.champion.text() if self.champion else "none"
+        return (
+            f"held-out accuracy {self.candidate.text()}, before {before}, blind {self.blind}: "
+            f"{self.decision} ({'; '.join(self.reasons)})"
+        )
+
+
+class CycleReport(BaseModel):
+    """One turn of the loop."""
+
+    model_config = ConfigDict(frozen=True)
+
+    cycle: int
+    night: NightReport
+    candidate: str | None = None
+    exam: Exam | None = None
+    decision: str = ""
+    generator: str | None = None

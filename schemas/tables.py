@@ -139,6 +139,18 @@ ERASURES = _table(
 TABLES: dict[str, Table] = {
     t.name: t
     for t in (
-        IMAGES, ITEMS, SCORES, MEMBERSHIP, VERSIONS, TAGS, OUTCOMES, RUNS, REVIEWS, EVALS, MODELS, USES, ERASURES,
+        IMAGES,
+        ITEMS,
+        SCORES,
+        MEMBERSHIP,
+        VERSIONS,
+        TAGS,
+        OUTCOMES,
+        RUNS,
+        REVIEWS,
+        EVALS,
+        MODELS,
+        USES,
+        ERASURES,
     )  # fmt: skip
 }

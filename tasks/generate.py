@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from medgr2.infra.images import ImageStore
+from medgr2.infra.journal import Journal
 from medgr2.infra.opening import open_store
 from medgr2.infra.settings import Settings
 from medgr2.infra.workspace import Workspace
 from medgr2.models.prompts import GENERATE_DIRECT, load_prompt
 from medgr2.schemas.cells import Cell, Outcome, Recipe
+from medgr2.schemas.errors import DataError
 from medgr2.schemas.items import Draft, Item
 from medgr2.schemas.parameters import GenerateParameters
 from medgr2.schemas.reports import StageReport
@@ -114,19 +116,39 @@ def collect(
 
 def generate(
     workspace: Workspace, parameters: GenerateParameters, *, model: str, run: str, announce: Announce
-) -> tuple[StageReport, list[Item]]:
-    """Ask for drafts about every training image and keep the well-formed ones as items, in the order of their ids."""
-    stored = workspace.lake.read("images", columns=["image_id", "split", "report"]).to_pylist()
-    usable = sorted((row for row in stored if row["split"] == Split.TRAIN), key=lambda row: str(row["image_id"]))
+) -> StageReport:
+    """Ask for drafts about every training image and keep the well-formed ones as items."""
     how = recipe(model, parameters)
-    wanted = cells(
-        how, usable[: parameters.images], question_types=parameters.question_types, samples=parameters.samples
-    )
+    wanted = _wanted(workspace, parameters, how)
     request = StageRequest(recipe=how, worker="medgr2.tasks.generate:GenerateWorker", batch_size=BATCH, run=run)
     result = run_and_record(request, wanted, workspace, announce)
     rows = collect(result.cells, result.outcomes, how, run)
     workspace.lake.append_new("items", list(rows.values()), key="item_id")
-    return result.report, [item_of(rows[item_id]) for item_id in sorted(rows)]
+    return result.report
+
+
+def drafted(workspace: Workspace, parameters: GenerateParameters, *, model: str, run: str) -> list[Item]:
+    """The items that `generate` made of the same parameters, in the order of their ids. Nothing is generated."""
+    how = recipe(model, parameters)
+    wanted = _wanted(workspace, parameters, how)
+    outcomes = Journal(workspace.store, how.stage).outcomes([cell.key for cell in wanted])
+    if missing := sum(cell.key not in outcomes for cell in wanted):
+        raise DataError(
+            f"{missing} of {len(wanted)} drafts of {run} have not been asked for yet",
+            where="journal/generate",
+            kept="every finished draft",
+            next_command="the same command again",
+        )
+    rows = collect(wanted, outcomes, how, run)
+    return [item_of(rows[item_id]) for item_id in sorted(rows)]
+
+
+def _wanted(workspace: Workspace, parameters: GenerateParameters, how: Recipe) -> list[Cell]:
+    stored = workspace.lake.read("images", columns=["image_id", "split", "report"]).to_pylist()
+    usable = sorted((row for row in stored if row["split"] == Split.TRAIN), key=lambda row: str(row["image_id"]))
+    return list(
+        cells(how, usable[: parameters.images], question_types=parameters.question_types, samples=parameters.samples)
+    )
 
 
 def item_of(row: Mapping[str, Any]) -> Item:

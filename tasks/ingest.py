@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medgr2.infra.images import ImageStore
+from medgr2.infra.opening import open_store
 from medgr2.infra.settings import Settings
 from medgr2.infra.workspace import Workspace
 from medgr2.schemas.cells import Cell, Outcome, Recipe
@@ -18,9 +19,7 @@ from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks.labels import Label, Labels
 from medgr2.tasks.stage import Announce, StageRequest, run_and_record
 
-RECIPE = Recipe(
-    stage="ingest", code="1", parameters={"max_bytes": 64 << 20, "max_pixels": 64_000_000, "min_side": 16}
-)
+RECIPE = Recipe(stage="ingest", code="1", parameters={"max_bytes": 64 << 20, "max_pixels": 64_000_000, "min_side": 16})
 SIDECARS = {".csv", ".json", ".jsonl", ".parquet", ".md", ".txt"}
 MEDIA = {"PNG": "image/png", "JPEG": "image/jpeg", "TIFF": "image/tiff", "WEBP": "image/webp", "BMP": "image/bmp"}
 
@@ -30,7 +29,7 @@ class IngestWorker:
 
     def __init__(self, recipe: Recipe, settings: Settings) -> None:
         self._limits = recipe.parameters
-        self._images = ImageStore.open(settings.storage)
+        self._images = ImageStore(open_store(settings.storage), settings.storage.cache_folder)
 
     def __call__(self, cells: Sequence[Cell]) -> Iterable[Outcome]:
         return (self._take(cell) for cell in cells)

@@ -56,7 +56,9 @@ class Labels:
         by_file: dict[str, list[Label]] = defaultdict(list)
         for number, row in enumerate(_rows(path), start=2):
             if not row["file"]:
-                raise DataError("a label without a file name", where=f"{path}, line {number}", kept="nothing was taken in")
+                raise DataError(
+                    "a label without a file name", where=f"{path}, line {number}", kept="nothing was taken in"
+                )
             by_file[PurePath(row["file"]).as_posix()].append(_label(row, hashed))
         stored = workspace.lake.read("images", columns=["patient_key", "split"]).to_pylist()
         splits = {r["patient_key"]: r["split"] for r in stored if r["patient_key"]}
@@ -88,7 +90,10 @@ class Labels:
 def _rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         raise NotFoundError(
-            "no labels file", where=str(path), kept="nothing was taken in", next_command="medgr2 ingest FOLDER --labels FILE.csv"
+            "no labels file",
+            where=str(path),
+            kept="nothing was taken in",
+            next_command="medgr2 ingest FOLDER --labels FILE.csv",
         )
     try:
         with path.open(newline="", encoding="utf-8-sig") as f:
@@ -102,7 +107,9 @@ def _rows(path: Path) -> list[dict[str, str]]:
                 )
             return [{k: (v or "").strip() for k, v in row.items() if isinstance(k, str)} for row in reader]
     except UnicodeDecodeError as e:
-        raise DataError("the labels are not UTF-8 text", where=f"{path}, byte {e.start}", kept="nothing was taken in") from None
+        raise DataError(
+            "the labels are not UTF-8 text", where=f"{path}, byte {e.start}", kept="nothing was taken in"
+        ) from None
 
 
 def _label(row: Mapping[str, str], hashed: Any) -> Label:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from medgr2.infra.compute import Resources, Work
 from medgr2.infra.settings import Settings
 from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.reports import StageReport
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class StageRequest(BaseModel):

@@ -1,0 +1,43 @@
+"""`medgr2 refresh`: one night, as the schedule runs it."""
+
+from __future__ import annotations
+
+import click
+from medgr2.flows.output import emit_one
+from medgr2.flows.prefect_home import prepare
+from medgr2.infra.settings import load_settings
+from medgr2.schemas.parameters import RefreshParameters
+
+
+@click.command(name="refresh")
+@click.option("--dataset", default="nightly", show_default=True, help="Dataset that gains a version.")
+@click.option("--source", default="", help="Folder of new images, or 'embedded'; empty: only what is in already.")
+@click.option("--labels", default="", help="CSV of labels of the source.")
+@click.option(
+    "--night", default="", help="Name of the night; default today (UTC). The same name goes on where it stood."
+)
+@click.option("--images", type=int, default=None, help="Ask about at most so many images.")
+@click.option("--tau", type=float, default=0.8, show_default=True, help="Smallest p(valid) that is accepted.")
+@click.option("--reviewer", type=click.Choice(["people", "phantoms"]), default="people", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
+def command(
+    dataset: str, source: str, labels: str, night: str, images: int | None, tau: float, reviewer: str, as_json: bool
+) -> None:
+    """One night of data: ingest new, generate, score, select, publish. Killed, the same command completes it."""
+    settings = load_settings()
+    parameters = RefreshParameters.model_validate(
+        {
+            "dataset": dataset, "source": source, "labels": labels, "night": night,
+            "generate": {"images": images}, "select": {"tau": tau}, "score": {"reviewer": reviewer},
+        }
+    )  # fmt: skip
+    prepare(settings)
+    from medgr2.flows.refresh import data_refresh
+
+    report = data_refresh(parameters)
+    if as_json:
+        emit_one(report.model_dump(), as_json=True)
+        return
+    click.echo(report.generate.line())
+    click.echo(report.appraisal.line())
+    click.echo(report.publish.line())

@@ -1,0 +1,40 @@
+"""Intake: a source's images and, where people wrote any, its questions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medgr2.infra.workspace import Workspace
+from medgr2.schemas.errors import NotFoundError
+from medgr2.schemas.reports import IntakeReport, StageReport
+from medgr2.tasks.ingest import ingest
+from medgr2.tasks.questions import HumanDataset, take_questions
+from medgr2.tasks.stage import Announce, say_plan
+
+
+def take_in(
+    workspace: Workspace,
+    folder: Path,
+    *,
+    run: str,
+    labels: Path | None = None,
+    seed: Path | None = None,
+    heldout: Path | None = None,
+    announce: Announce = say_plan,
+) -> IntakeReport:
+    """Images first: a question is taken only about an image that is in."""
+    if not folder.is_dir():
+        raise NotFoundError(
+            "no such folder", where=str(folder), kept="everything taken in before", next_command="medgr2 ingest FOLDER"
+        )
+    images = ingest(workspace, folder, labels, run=run, announce=announce)
+    reports: dict[str, StageReport] = {}
+    published: list[str] = []
+    named: tuple[tuple[HumanDataset, Path | None], ...] = (("seed", seed), ("heldout", heldout))
+    for dataset, file in named:
+        if file is not None:
+            reports[dataset], version = take_questions(workspace, file, dataset, run=run, announce=announce)
+            published.append(version.ref)
+    return IntakeReport(
+        images=images, seed=reports.get("seed"), heldout=reports.get("heldout"), versions=tuple(published)
+    )

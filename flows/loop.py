@@ -1,0 +1,82 @@
+"""`closed-loop`: generate -> evaluate -> optimize -> regenerate, cycle by cycle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medgr2.flows.refresh import announce, data_refresh
+from medgr2.infra.workspace import open_workspace
+from medgr2.schemas.parameters import LoopParameters
+from medgr2.schemas.reports import CycleReport, DatasetVersion, Exam, NightReport
+from medgr2.tasks import improve
+from medgr2.tasks.night import Night, open_night
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+
+@flow(name="closed-loop", description="Cycles of refresh, train, evaluate, promote and regenerate.")
+def closed_loop(parameters: LoopParameters = LoopParameters()) -> list[CycleReport]:
+    return [turn(parameters, cycle) for cycle in range(1, parameters.cycles + 1)]
+
+
+def turn(parameters: LoopParameters, cycle: int) -> CycleReport:
+    tonight = parameters.night(cycle)
+    refreshed = data_refresh(tonight)
+    version = refreshed.publish.version
+    if version is None or refreshed.publish.added == 0:
+        return CycleReport(cycle=cycle, night=refreshed, decision="nothing new was published: nothing to learn")
+    night = open_night(open_workspace(), tonight)
+    candidate = train(night, version, parameters)
+    exam = examine(night, candidate)
+    generator = regenerate(night, version, parameters)
+    return CycleReport(cycle=cycle, night=refreshed, candidate=candidate, exam=exam, generator=generator)
+
+
+@task(cache_policy=NO_CACHE)
+def train(night: Night, version: DatasetVersion, parameters: LoopParameters) -> str:
+    """The candidate's id. SIGKILLed, it goes on from the last checkpoint; done before, it is found."""
+    return improve.train_policy(open_workspace(), night, version, parameters.train, parameters.seed, announce)
+
+
+@task(cache_policy=NO_CACHE)
+def examine(night: Night, candidate: str) -> Exam:
+    """Candidate and champion sit the same held-out exam; the champion is replaced only by a better one."""
+    exam = improve.sit(open_workspace(), night, candidate, announce)
+    get_run_logger().info(exam.line())
+    return exam
+
+
+@task(cache_policy=NO_CACHE)
+def regenerate(night: Night, version: DatasetVersion, parameters: LoopParameters) -> str | None:
+    """The generator of the next cycle."""
+    if parameters.train.generator_steps == 0:
+        return None
+    workspace = open_workspace()
+    generator = improve.train_generator(workspace, night, version, parameters.train, parameters.seed, announce)
+    if generator is not None:
+        improve.use_generator(workspace, night, generator)
+    return generator
+
+
+def summary(reports: list[CycleReport]) -> list[dict[str, Any]]:
+    """The short table a person reads after a loop."""
+    return [_line(report) for report in reports]
+
+
+def _line(report: CycleReport) -> dict[str, Any]:
+    night, exam = report.night, report.exam
+    return {
+        "cycle": report.cycle,
+        "drafts": _drafts(night),
+        "accepted": night.appraisal.accepted,
+        "version": night.publish.version.ref if night.publish.version else None,
+        "added": night.publish.added,
+        "before": exam.champion.text() if exam and exam.champion else None,
+        "candidate": exam.candidate.text() if exam else None,
+        "blind": exam.blind if exam else None,
+        "decision": exam.decision if exam else report.decision,
+    }
+
+
+def _drafts(night: NightReport) -> int:
+    return night.generate.accepted

@@ -1,0 +1,98 @@
+"""`data-refresh`: one night of data. Coarse tasks and counts only; rows, images and patients stay in storage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medgr2.flows.embedded import EmbeddedWorld, ask_reviewer, build, embedded_world
+from medgr2.flows.intake import take_in
+from medgr2.infra.settings import load_settings
+from medgr2.infra.workspace import open_workspace
+from medgr2.schemas.errors import DataError
+from medgr2.schemas.parameters import EMBEDDED, RefreshParameters
+from medgr2.schemas.reports import AppraisalReport, IntakeReport, NightReport, Plan, PublishReport, StageReport
+from medgr2.tasks import appraise as appraisal
+from medgr2.tasks import generate as generation
+from medgr2.tasks import publish as publication
+from medgr2.tasks.night import Night, open_night
+from medgr2.tasks.stage import say_plan
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+RETRIES = 2
+RETRY_SECONDS = 10
+
+
+@flow(name="data-refresh", description="One night: ingest what is new, generate, score, select, publish.")
+def data_refresh(parameters: RefreshParameters = RefreshParameters()) -> NightReport:
+    tonight = parameters.tonight()
+    intake = ingest_new(tonight) if tonight.source else None
+    night = begin(tonight)
+    drafts = generate(night, tonight)
+    appraised = score(night, tonight)
+    published = publish(night, tonight)
+    return NightReport(run=night.run, intake=intake, generate=drafts, appraisal=appraised, publish=published)
+
+
+@task(retries=RETRIES, retry_delay_seconds=RETRY_SECONDS, cache_policy=NO_CACHE)
+def ingest_new(parameters: RefreshParameters) -> IntakeReport:
+    workspace = open_workspace()
+    world = world_of(parameters)
+    if world is None:
+        labels = Path(parameters.labels) if parameters.labels else None
+        return take_in(workspace, Path(parameters.source), labels=labels, run=parameters.run, announce=announce)
+    build(world, parameters.world.seed, parameters.world.images)
+    return take_in(
+        workspace,
+        world.hospital,
+        run=parameters.run,
+        seed=world.hospital / "seed_qa.jsonl",
+        heldout=world.hospital / "heldout.jsonl",
+        announce=announce,
+    )
+
+
+@task(cache_policy=NO_CACHE)
+def begin(parameters: RefreshParameters) -> Night:
+    return open_night(open_workspace(), parameters)
+
+
+@task(retries=RETRIES, retry_delay_seconds=RETRY_SECONDS, cache_policy=NO_CACHE)
+def generate(night: Night, parameters: RefreshParameters) -> StageReport:
+    report = generation.generate(
+        open_workspace(), parameters.generate, model=night.generator, run=night.run, announce=announce
+    )
+    get_run_logger().info(report.line())
+    return report
+
+
+@task(retries=RETRIES, retry_delay_seconds=RETRY_SECONDS, cache_policy=NO_CACHE)
+def score(night: Night, parameters: RefreshParameters) -> AppraisalReport:
+    world = world_of(parameters)
+    ask = None
+    if parameters.score.reviewer == "phantoms":
+        if world is None:
+            raise DataError("the phantoms can only review their own world", where=f"source {parameters.source!r}")
+        ask = lambda requests: ask_reviewer(world, requests)  # noqa: E731
+    report = appraisal.appraise(open_workspace(), night, parameters, ask, announce)
+    get_run_logger().info(report.line())
+    return report
+
+
+@task(retries=RETRIES, retry_delay_seconds=RETRY_SECONDS, cache_policy=NO_CACHE)
+def publish(night: Night, parameters: RefreshParameters) -> PublishReport:
+    report = publication.publish(open_workspace(), night, parameters)
+    get_run_logger().info(report.line())
+    return report
+
+
+def world_of(parameters: RefreshParameters) -> EmbeddedWorld | None:
+    if parameters.source != EMBEDDED:
+        return None
+    return embedded_world(load_settings(), parameters.world.seed, parameters.world.images)
+
+
+def announce(plan: Plan) -> None:
+    """The plan, before anything is spent: on the terminal for a person, in the run's log for the UI."""
+    say_plan(plan)
+    get_run_logger().info(plan.line())

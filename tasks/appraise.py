@@ -1,0 +1,131 @@
+"""Appraise: tonight's drafts through gates, signals, the reviewer's audits and the calibration to a verdict each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from medgr2.infra import versions
+from medgr2.infra.workspace import Workspace
+from medgr2.models.calibration import Calibration, fit, save
+from medgr2.models.gates import GateContext, sift
+from medgr2.models.shelf import Shelf
+from medgr2.schemas.errors import DataError, NotFoundError
+from medgr2.schemas.items import Item
+from medgr2.schemas.parameters import RefreshParameters
+from medgr2.schemas.reports import AppraisalReport
+from medgr2.schemas.vocabulary import Split, Verdict
+from medgr2.tasks.generate import drafted, item_of
+from medgr2.tasks.night import Night
+from medgr2.tasks.review import audits, import_verdicts, sample_for_review
+from medgr2.tasks.score import Measured, judge, measure
+from medgr2.tasks.stage import Announce
+
+AskReviewer = Callable[[Iterable[dict[str, Any]]], list[dict[str, Any]]]
+"""Takes {item_id, image_sha256, question_type, question, options, answer, rationale}, gives {item_id, valid, reason}."""
+
+
+def appraise(
+    workspace: Workspace, night: Night, parameters: RefreshParameters, ask: AskReviewer | None, announce: Announce
+) -> AppraisalReport:
+    """Judge every draft of the night. Nothing that was not scored and calibrated is accepted."""
+    lake, how = workspace.lake, parameters.score
+    items = drafted(workspace, parameters.generate, model=night.generator, run=night.run)
+    gated = sift(items, _context(workspace, night))
+    passed = [item for item in items if not gated[item.item_id]]
+    # Items audited on earlier nights are measured again under tonight's scorer: old verdicts keep their worth.
+    reviewed = _items(workspace, {row["item_id"] for row in lake.read("reviews", columns=["item_id"]).to_pylist()})
+    measured = measure(workspace, [*passed, *reviewed], how, scorer=night.scorer, run=night.run, announce=announce)
+    if ask is not None:
+        _audit(workspace, night, parameters, passed, gated, measured, ask)
+    calibration, why = _calibrate(workspace, measured)
+    rows = judge(gated, measured, calibration, tau=parameters.select.tau, run=night.run)
+    if len(rows) != len(items):
+        raise DataError(
+            f"{len(items)} drafts went in and {len(rows)} judgements came out",
+            where=night.run,
+            kept="drafts and signals",
+        )
+    lake.append_new("scores", rows, key="score_id")
+    verdicts = Counter(row["verdict"] for row in rows)
+    return AppraisalReport(
+        drafts=len(rows),
+        accepted=verdicts[Verdict.ACCEPTED],
+        rejected=verdicts[Verdict.REJECTED],
+        failed=verdicts[Verdict.FAILED],
+        reasons=dict(Counter(reason for row in rows for reason in row["reasons"]).most_common()),
+        calibration=calibration.id if calibration else None,
+        uncalibrated_because=why,
+        audits=calibration.audits if calibration else 0,
+        auroc=calibration.cross_validated.auroc if calibration else None,
+        ece=calibration.cross_validated.ece if calibration else None,
+    )
+
+
+def _context(workspace: Workspace, night: Night) -> GateContext:
+    lake = workspace.lake
+    images = lake.read("images", columns=["image_id", "split"]).to_pylist()
+    history: set[str] = set()
+    if night.history is not None:
+        history.update(versions.members(lake, versions.resolve(lake, f"{night.dataset}@{night.history}")))
+    evaluation: set[str] = set()
+    try:
+        evaluation.update(versions.members(lake, versions.resolve(lake, "heldout")))
+    except NotFoundError:
+        pass  # no held-out set yet: held-out images are still refused one by one
+    return GateContext(
+        heldout=frozenset(row["image_id"] for row in images if row["split"] == Split.HELDOUT),
+        evaluation=Shelf(_items(workspace, evaluation)),
+        history=Shelf(_items(workspace, history)),
+    )
+
+
+def _items(workspace: Workspace, ids: set[str]) -> list[Item]:
+    if not ids:
+        return []
+    return [item_of(row) for row in workspace.lake.read("items", where={"item_id": sorted(ids)}).to_pylist()]
+
+
+def _audit(
+    workspace: Workspace,
+    night: Night,
+    parameters: RefreshParameters,
+    passed: list[Item],
+    gated: Mapping[str, tuple[str, ...]],
+    measured: Measured,
+    ask: AskReviewer,
+) -> None:
+    """Put a sample before the reviewer, once a night: verdicts come in all or none, so a killed night asks again."""
+    before = workspace.lake.read("reviews", columns=["item_id", "run"]).to_pylist()
+    if any(row["run"] == night.run for row in before):
+        return
+    calibration, _ = _calibrate(workspace, measured)
+    rows = judge(gated, measured, calibration, tau=parameters.select.tau, run=night.run)
+    known = {row["item_id"] for row in before}
+    chosen = sample_for_review(rows, parameters.score.audits, seed=int(night.scorer[:8], 16), reviewed=known)
+    by_id = {item.item_id: item for item in passed}
+    requests = [
+        {
+            **by_id[item_id].model_dump(mode="json", exclude={"image_id"}),
+            "item_id": item_id,
+            "image_sha256": by_id[item_id].image_id,
+        }
+        for item_id in chosen
+    ]
+    verdicts = [
+        {"item_id": v["item_id"], "reviewer": parameters.score.reviewer, "valid": v["valid"], "reason": v["reason"]}
+        for v in ask(requests)
+    ]
+    import_verdicts(workspace.lake, verdicts, run=night.run)
+
+
+def _calibrate(workspace: Workspace, measured: Measured) -> tuple[Calibration | None, str]:
+    """The calibration that all verdicts so far allow, or why there is none: then the night publishes nothing."""
+    found = audits(workspace.lake.read("reviews").to_pylist(), measured.signals)
+    try:
+        calibration = fit(found, scorer=measured.scorer)
+    except DataError as e:
+        return None, e.what
+    save(workspace.store, calibration)
+    return calibration, ""

@@ -1,0 +1,74 @@
+"""A night: what was decided before it began, and stays decided when it is killed and run again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medgr2.infra import versions
+from medgr2.infra.workspace import Workspace
+from medgr2.models.model_ref import base_model
+from medgr2.models.registry import Registration, Registry
+from medgr2.schemas.errors import DataError, NotFoundError
+from medgr2.schemas.parameters import RefreshParameters
+from medgr2.schemas.vocabulary import Role
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Night(BaseModel):
+    """The models are frozen for the night: one promoted meanwhile serves the next. So is what counts as history."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str
+    dataset: str
+    base_id: str = Field(description="Registry's id of the base model.")
+    base: str = Field(description="Artifact of the base model.")
+    generator: str = Field(description="Artifact that writes tonight's drafts.")
+    scorer: str = Field(description="Artifact whose signals judge them.")
+    champion_id: str | None = Field(description="The policy that a candidate of tonight has to beat.")
+    history: int | None = Field(description="Newest version of the dataset when the night began.")
+
+
+def open_night(workspace: Workspace, parameters: RefreshParameters) -> Night:
+    """The night of that name: as it was opened before or, the first time, with the champions of now."""
+    registry = Registry(workspace.store, workspace.lake)
+    base = base_model(workspace.settings)
+    base_id = registry.register(Registration(role=Role.BASE, artifact=base.revision, method="given", run="base"))
+    champion = registry.champion(Role.POLICY)
+    night = Night(
+        run=parameters.run,
+        dataset=parameters.dataset,
+        base_id=base_id,
+        base=base.revision,
+        generator=_artifact(registry, registry.champion(Role.GENERATOR), base.revision),
+        scorer=_artifact(registry, champion, base.revision),
+        champion_id=champion,
+        history=_newest(workspace, parameters.dataset),
+    )
+    key = f"nights/{parameters.run}.json"
+    if workspace.store.create(key, night.model_dump_json().encode()):
+        return night
+    opened = Night.model_validate_json(workspace.store.get(key))
+    if opened.base != night.base:
+        raise DataError(
+            "the base model is not the one this night began with",
+            where=f"{key} in {workspace.store.uri}",
+            kept="everything the night has finished",
+            next_command="set MEDGR2_MODELS__BASE back, or give the night another name with --night",
+        )
+    return opened
+
+
+def model_row(workspace: Workspace, model_id: str) -> dict[str, Any]:
+    return Registry(workspace.store, workspace.lake).model(model_id)
+
+
+def _artifact(registry: Registry, model_id: str | None, otherwise: str) -> str:
+    return str(registry.model(model_id)["artifact"]) if model_id else otherwise
+
+
+def _newest(workspace: Workspace, dataset: str) -> int | None:
+    try:
+        return versions.resolve(workspace.lake, dataset).version
+    except NotFoundError:
+        return None

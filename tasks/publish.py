@@ -1,0 +1,48 @@
+"""Publish: what passed tonight and is not held yet becomes the next version of the dataset."""
+
+from __future__ import annotations
+
+from medgr2.infra import versions
+from medgr2.infra.workspace import Workspace
+from medgr2.schemas.parameters import RefreshParameters
+from medgr2.schemas.reports import PublishReport
+from medgr2.tasks.generate import drafted
+from medgr2.tasks.night import Night
+from medgr2.tasks.select import select
+
+
+def publish(workspace: Workspace, night: Night, parameters: RefreshParameters) -> PublishReport:
+    """The same night again gives the same version again."""
+    lake, tau = workspace.lake, parameters.select.tau
+    items = drafted(workspace, parameters.generate, model=night.generator, run=night.run)
+    modality = {
+        row["image_id"]: row["modality"] for row in lake.read("images", columns=["image_id", "modality"]).to_pylist()
+    }
+    newest: dict[str, dict[str, object]] = {}
+    scores = lake.read("scores", where={"item_id": sorted(item.item_id for item in items)}) if items else None
+    if scores is not None:
+        rows = (row for row in scores.to_pylist() if row["scorer"] == night.scorer)
+        for row in sorted(rows, key=lambda row: (row["scored_at"], row["score_id"])):
+            newest[row["item_id"]] = row
+    held: list[str] = []
+    if night.history is not None:
+        held = versions.members(lake, versions.resolve(lake, f"{night.dataset}@{night.history}"))
+    chosen = select(items, newest.values(), modality=modality, held=held, cap=parameters.select.cap, tau=tau)
+    version = None
+    if chosen.add or night.history is not None:
+        version = versions.publish(
+            lake,
+            dataset=night.dataset,
+            add=chosen.add,
+            run=night.run,
+            card={
+                "generator": night.generator,
+                "scorer": night.scorer,
+                "tau": tau,
+                "slices": [[*where, n] for where, n in chosen.slices.items()],
+                "letters": dict(chosen.letters),
+            },
+        )
+    return PublishReport(
+        drafts=len(items), added=len(chosen.add), left_out=chosen.reasons, letters=dict(chosen.letters), version=version
+    )

@@ -10,13 +10,12 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from medgr2.infra.lake import Lake
 from medgr2.infra.objects import ObjectStore
 from medgr2.schemas.digest import digest_of
 from medgr2.schemas.errors import ConflictError, NotFoundError, UsageError
 from medgr2.schemas.vocabulary import Role
+from pydantic import BaseModel, ConfigDict, Field
 
 Purpose = Literal["train", "evaluate"]
 
@@ -117,6 +116,18 @@ class Registry:
                 next_command='medgr2 query "select model_id, role, registered_at from models"',
             )
         return rows[0] | {"metrics": json.loads(rows[0]["metrics"] or "{}")}
+
+    def taught(self, model_id: str) -> tuple[Source, ...]:
+        """Every version that the model or a model it came from was trained on: what it may remember."""
+        seen: set[str] = set()
+        sources: set[Source] = set()
+        following = model_id
+        while following and following not in seen:
+            seen.add(following)
+            uses = self._lake.read("uses", where={"model_id": following, "purpose": "train"}).to_pylist()
+            sources |= {Source(dataset=u["dataset"], version=u["version"], digest=u["digest"]) for u in uses}
+            following = self.model(following)["parent"] or ""
+        return tuple(sorted(sources, key=lambda source: (source.dataset, source.version)))
 
     def history(self, role: Role) -> list[Move]:
         """All moves of the role's champion, the oldest first."""

@@ -5,7 +5,6 @@ import runpy
 from pathlib import Path
 
 import pytest
-
 from medgr2.infra.lake import Lake
 from medgr2.infra.objects_folder import FolderStore
 from medgr2.infra.settings import StorageSettings
@@ -89,6 +88,15 @@ def test_what_is_unknown_or_of_another_role_is_refused(registry: Registry) -> No
         registry.promote(Role.POLICY, "f" * 64, reason="", expected_current=None)
     with pytest.raises(NotFoundError):
         registry.rollback(Role.POLICY, reason="")
+
+
+def test_a_model_remembers_what_its_parents_read(registry: Registry) -> None:
+    base = registry.register(entry("a" * 64, Role.BASE))
+    taught = registry.register(entry("b" * 64, sources=(SEED,), parent=base))
+    practised = registry.register(entry("c" * 64, sources=(DATA,), parent=taught))
+    assert registry.taught(practised) == (DATA, SEED)
+    assert registry.taught(taught) == (SEED,)
+    assert registry.taught(base) == ()
 
 
 RACER = """

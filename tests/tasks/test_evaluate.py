@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from medgr2.models.model_ref import materialise
+from medgr2.schemas.cells import Outcome
+from medgr2.schemas.errors import DataError
+from medgr2.schemas.vocabulary import Verdict
+from medgr2.tasks.evaluate import (
+    WORKER,
+    Condition,
+    EvaluateWorker,
+    answers,
+    check_disjoint,
+    collect,
+    evaluate_cells,
+    evaluate_recipe,
+    held_answers,
+    read_heldout,
+    summary,
+)
+from PIL import Image
+
+ALL = (Condition.IMAGE, Condition.BLANK, Condition.SWAPPED)
+
+
+def exam(room: Any, n: int = 4) -> Any:
+    items = [room.item(room.picture(i, split="heldout", patient=f"p{i // 2}"), i, "human") for i in range(n)]
+    return room.publish("heldout", items)
+
+
+def test_every_item_under_every_condition_becomes_a_row(room: Any) -> None:
+    heldout = exam(room)
+    recipe = evaluate_recipe(room.base, longest=8)
+    cells = evaluate_cells(recipe, read_heldout(room.lake, heldout), ALL)
+    outcomes = room.run(recipe, WORKER, [cell for cell, _, _ in cells], batch_size=5)
+    rows = collect(cells, outcomes, model_id="m" * 64, heldout=heldout, run="r")
+    assert room.lake.append_new("evals", rows, key="eval_id") == 12
+    assert room.lake.append_new("evals", rows, key="eval_id") == 0
+    held = held_answers(room.lake, "m" * 64, heldout)
+    assert {(r["item_id"], r["condition"]) for r in held} == {(row["item_id"], c.value) for _, row, c in cells}
+    # Eight tokens are not enough for an answer: wrong, unparsed, and still in the denominator.
+    result = summary(held)
+    assert (result.n, result.micro, result.unparsed, result.blank) == (4, 0.0, 1.0, 0.0)
+
+
+def test_the_worker_never_sees_the_key(room: Any) -> None:
+    cells = evaluate_cells(evaluate_recipe(room.base), read_heldout(room.lake, exam(room)), ALL)
+    assert {frozenset(cell.inputs) for cell, _, _ in cells} == {frozenset({"question", "options", "blank"})}
+
+
+def test_conditions_show_the_picture_a_grey_one_or_another_patients(room: Any) -> None:
+    heldout = read_heldout(room.lake, exam(room))
+    recipe = evaluate_recipe(room.base)
+    worker = EvaluateWorker(recipe, room.settings)
+    patients = {row["image_id"]: row["patient_key"] for row in heldout}
+    for cell, row, condition in evaluate_cells(recipe, heldout, ALL):
+        shown = worker._picture(cell)
+        if condition is Condition.IMAGE:
+            assert shown.name == row["image_id"]
+        elif condition is Condition.BLANK:
+            with Image.open(shown) as picture:
+                assert (picture.size, picture.getcolors()) == ((64, 64), [(64 * 64, (128, 128, 128))])
+        else:
+            assert patients[shown.name] != row["patient_key"]
+
+
+def test_keys_do_not_depend_on_the_company(room: Any) -> None:
+    heldout = read_heldout(room.lake, exam(room))
+    recipe = evaluate_recipe(room.base)
+    all_keys = {cell.key for cell, _, _ in evaluate_cells(recipe, heldout, ALL)}
+    assert len(all_keys) == 12
+    one = {cell.key for cell, _, _ in evaluate_cells(recipe, heldout[:1], (Condition.IMAGE, Condition.BLANK))}
+    assert one < all_keys
+
+
+def test_right_is_what_the_key_says(room: Any) -> None:
+    heldout = exam(room)
+    cells = evaluate_cells(evaluate_recipe(room.base), read_heldout(room.lake, heldout), (Condition.IMAGE,))
+    given = [row["answer"] for _, row, _ in cells]
+    given[0], given[1] = None, "A" if given[1] != "A" else "B"
+    outcomes = {
+        cell.key: Outcome.accepted(cell, {"answer": letter}) for (cell, _, _), letter in zip(cells, given, strict=True)
+    }
+    rows = collect(cells, outcomes, model_id="m", heldout=heldout, run="r")
+    assert [r["correct"] for r in rows] == [False, False, True, True]
+    assert [r["parsed"] for r in rows] == [False, True, True, True]
+    assert [a.correct for a in answers(rows, Condition.IMAGE)] == [False, False, True, True]
+    assert answers(rows, Condition.BLANK) == []
+
+
+def test_failed_answers_are_not_left_out(room: Any) -> None:
+    heldout = exam(room)
+    cells = evaluate_cells(evaluate_recipe(room.base), read_heldout(room.lake, heldout), (Condition.IMAGE,))
+    outcomes = {cell.key: Outcome.accepted(cell, {"answer": "A"}) for cell, _, _ in cells}
+    lost = cells[2][0]
+    outcomes[lost.key] = Outcome(key=lost.key, verdict=Verdict.FAILED, reasons=("deadline",))
+    with pytest.raises(DataError, match="1 of 4 held-out answers are missing"):
+        collect(cells, outcomes, model_id="m", heldout=heldout, run="r")
+
+
+def test_a_shared_image_or_patient_stops_the_exam(room: Any) -> None:
+    heldout = read_heldout(room.lake, exam(room))
+    clean = room.source("clean", [room.item(room.picture(50, patient="someone else"), 50)])
+    check_disjoint(room.lake, heldout, [clean])
+    patient = room.source("patient", [room.item(room.picture(51, patient="p1"), 51)])
+    with pytest.raises(DataError, match="0 images and 1 patients"):
+        check_disjoint(room.lake, heldout, [clean, patient])
+
+
+def test_a_training_image_is_no_exam_question(room: Any) -> None:
+    stray = room.publish("heldout", [room.item(room.picture(1), 1, "human")])
+    with pytest.raises(DataError, match="not held out"):
+        read_heldout(room.lake, stray)
+
+
+def test_answers_of_a_model_are_its_own(room: Any) -> None:
+    """The same weights and items under two ids: two models' rows, one purchase."""
+    heldout = exam(room, 2)
+    assert materialise(room.base, room.settings).revision == room.base
+    recipe = evaluate_recipe(room.base, longest=4)
+    cells = evaluate_cells(recipe, read_heldout(room.lake, heldout), (Condition.IMAGE,))
+    outcomes = room.run(recipe, WORKER, [cell for cell, _, _ in cells])
+    for model_id in ("a" * 64, "b" * 64):
+        rows = collect(cells, outcomes, model_id=model_id, heldout=heldout, run="r")
+        assert room.lake.append_new("evals", rows, key="eval_id") == 2
+    assert room.run(recipe, WORKER, [cell for cell, _, _ in cells]) == outcomes
+    assert room.plans[-1].startswith("evaluate: 0 new, 2 reused")

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from medgr2.infra.artifacts import get_folder
+from medgr2.models import prompts
+from medgr2.models.grpo import GrpoSettings
+from medgr2.models.registry import Registration, Registry, Source
+from medgr2.models.sft import SftSettings
+from medgr2.schemas.errors import DataError, UsageError
+from medgr2.schemas.vocabulary import Role, Verdict
+from medgr2.tasks.lessons import examples, judgements, read_lessons, rehearsals
+from medgr2.tasks.train import WORKER, TrainPlan, registration, train_cell, train_recipe
+from pydantic import ValidationError
+
+SFT = TrainPlan(role=Role.POLICY, sft=SftSettings(steps=2, batch=2))
+GRPO = TrainPlan(role=Role.POLICY, grpo=GrpoSettings(steps=2, prompts=2, generations=2, longest=16))
+
+
+def lessons_of(room: Any, generated: int = 3, human: int = 1) -> tuple[Source, Source]:
+    """A version of generated items and one of questions by people."""
+    made = [room.item(room.picture(i), i) for i in range(generated)]
+    asked = [room.item(room.picture(100 + i), 100 + i, "human") for i in range(human)]
+    return room.source("nightly", made), room.source("seed", asked)
+
+
+def test_trained_once_and_reused_from_then_on(room: Any) -> None:
+    sources = lessons_of(room)
+    recipe = train_recipe(SFT, room.base)
+    cell = train_cell(recipe, room.lake, sources)
+    first = room.run(recipe, WORKER, [cell])[cell.key]
+    assert first.verdict is Verdict.ACCEPTED
+    again = room.run(recipe, WORKER, [train_cell(recipe, room.lake, sources)])[cell.key]
+    assert again == first
+    assert [plan.split(": ")[1] for plan in room.plans] == [
+        "1 new, 0 reused, 0 retried (1 in all)",
+        "0 new, 1 reused, 0 retried (1 in all)",
+    ]
+    assert first.value is not None
+    folder = get_folder(room.store, first.value["artifact"], room.settings.storage.cache_folder)
+    assert json.loads((folder / "training.json").read_text()) == first.value["metrics"]
+    assert not any(p.suffix in {".pt", ".pth", ".bin"} for p in folder.rglob("*"))
+
+
+def test_anything_that_matters_makes_another_cell(room: Any) -> None:
+    nightly, seed = lessons_of(room)
+    recipe = train_recipe(SFT, room.base)
+    keys = {train_cell(recipe, room.lake, [nightly, seed]).key}
+    for plan in (SFT.model_copy(update={"human_share": 0.5}), GRPO):
+        keys.add(train_cell(train_recipe(plan, room.base), room.lake, [nightly, seed]).key)
+    keys.add(train_cell(train_recipe(SFT, "f" * 64), room.lake, [nightly, seed]).key)
+    keys.add(train_cell(recipe, room.lake, [nightly]).key)
+    more = room.source("nightly", [room.item(room.picture(50), 50)])
+    keys.add(train_cell(recipe, room.lake, [more, seed]).key)
+    assert len(keys) == 6
+
+
+def test_a_policy_answers_and_a_generator_writes(room: Any) -> None:
+    lessons = read_lessons(room.lake, lessons_of(room))
+    lesson = next(lesson for lesson in lessons if lesson.human)
+
+    def of(role: Role, name: str) -> dict[bool, Any]:
+        made = examples(lessons, room.images, role=role, template=prompts.load_prompt(name), human_share=0.4)
+        return {one.human: example for one, example in zip(lessons, made, strict=True)}
+
+    policy = of(Role.POLICY, prompts.ANSWER)[True]
+    assert policy.user == f"Question: {lesson.draft.question} Options: A) CT B) MRI C) OCT D) X-Ray"
+    assert policy.assistant == "<think>It shows CT.</think><answer>A</answer>"
+    writer = of(Role.GENERATOR, prompts.GENERATE_DIRECT)[True]
+    assert writer.user == "Task: write one Modality Recognition question. Report: CT of the chest"
+    assert prompts.parse_draft(writer.assistant) == lesson.draft
+    # The report is the generator's alone: a policy that saw it would be marked for reading, not for looking.
+    assert "chest" not in policy.user + policy.assistant
+
+
+def test_people_get_their_share_however_few_they_are(room: Any) -> None:
+    lessons = read_lessons(room.lake, lessons_of(room, generated=3, human=1))
+    made = examples(lessons, room.images, role=Role.POLICY, template="{question}{options}", human_share=0.4)
+    shares = [(lesson.human, example.weight) for lesson, example in zip(lessons, made, strict=True)]
+    assert sum(w for human, w in shares if human) == pytest.approx(0.4)
+    assert sum(w for human, w in shares if not human) == pytest.approx(0.6)
+    alone = examples(
+        [x for x in lessons if x.human], room.images, role=Role.POLICY, template="{question}{options}", human_share=0.0
+    )
+    assert [e.weight for e in alone] == [1.0]
+
+
+def test_grpo_takes_the_band_of_the_newest_scores(room: Any) -> None:
+    pictures = [room.picture(i) for i in range(5)]
+    items = [room.item(picture, i) for i, picture in enumerate(pictures)]
+    for item, agree in zip(items, (0.0, 0.5, 1.0, 0.5), strict=False):  # the fifth was never scored
+        room.score(item, agree, 0.9)
+    later = room.now + timedelta(days=1)
+    room.score(items[3], 1.0, 0.95, later)  # it has become easy since
+    lessons = read_lessons(room.lake, [room.source("nightly", items)])
+    tried = rehearsals(lessons, judgements(room.lake, items), room.images, "{question}{options}", (0.1, 0.95))
+    assert [(p.image.name, p.key, p.options, p.quality) for p in tried] == [(pictures[1], "B", 4, 0.9)]
+
+
+def test_grpo_runs_and_new_scores_are_a_new_training(room: Any) -> None:
+    items = [room.item(room.picture(i), i) for i in range(3)]
+    for item in items:
+        room.score(item, 0.5, 0.9)
+    source = room.source("nightly", items)
+    recipe = train_recipe(GRPO, room.base)
+    cell = train_cell(recipe, room.lake, [source])
+    outcome = room.run(recipe, WORKER, [cell])[cell.key]
+    assert outcome.value is not None, outcome
+    assert outcome.value["metrics"]["prompts"] == 3
+    room.score(items[0], 0.25, 0.9, room.now + timedelta(days=1))
+    assert train_cell(recipe, room.lake, [source]).key != cell.key
+    # A cell planned before the scores moved would train on what its key does not say.
+    stale = recipe.cell(inputs=cell.inputs | {"run": "stale"})
+    assert room.run(recipe, WORKER, [stale])[stale.key].reasons == ("ConflictError",)
+
+
+def test_what_can_not_be_trained_is_rejected_with_the_reason(room: Any) -> None:
+    items = [room.item(room.picture(i), i) for i in range(2)]
+    source = room.source("nightly", items)
+    room.score(items[0], 1.0, 0.9)
+    recipe = train_recipe(GRPO, room.base)
+    cell = train_cell(recipe, room.lake, [source])
+    easy = room.run(recipe, WORKER, [cell])[cell.key]
+    assert (easy.verdict, easy.reasons) == (Verdict.REJECTED, ("not_trainable",))
+    assert easy.detail == "none of 2 items has a pass rate between 0.1 and 0.95"
+    alone = train_recipe(TrainPlan(role=Role.GENERATOR, sft=SftSettings(steps=1, batch=1)), room.base)
+    cell = train_cell(alone, room.lake, [source])
+    assert "no question by people" in room.run(alone, WORKER, [cell])[cell.key].detail
+
+
+def test_heldout_images_and_changed_versions_never_reach_training(room: Any) -> None:
+    good = room.item(room.picture(1), 1)
+    leaked = room.item(room.picture(2, split="heldout"), 2)
+    source = room.source("nightly", [good])
+    with pytest.raises(DataError, match="recorded"):
+        read_lessons(room.lake, [source.model_copy(update={"digest": "0" * 64})])
+    with pytest.raises(DataError, match="1 of 2 items are about held-out images"):
+        read_lessons(room.lake, [room.source("nightly", [leaked])])
+
+
+def test_lineage_is_registered_and_a_generator_comes_from_the_base(room: Any) -> None:
+    sources = lessons_of(room)
+    registry = Registry(room.store, room.lake)
+    base = registry.model(registry.register(Registration(role=Role.BASE, artifact=room.base, method="shipped")))
+    plan = TrainPlan(role=Role.GENERATOR, sft=SftSettings(steps=1, batch=2))
+    recipe = train_recipe(plan, room.base)
+    cell = train_cell(recipe, room.lake, sources)
+    outcome = room.run(recipe, WORKER, [cell])[cell.key]
+    entry = registration(cell, recipe, outcome, parent=base, metrics={"held": 1}, run="r")
+    row = registry.model(registry.register(entry))
+    assert (row["parent"], row["dataset"], row["method"], row["recipe"]) == (
+        base["model_id"], "nightly", "sft", recipe.digest,
+    )  # fmt: skip
+    assert row["metrics"]["held"] == 1
+    assert row["metrics"]["training"]["examples"] == 4
+    assert registry.taught(row["model_id"]) == sources
+    with pytest.raises(UsageError, match="not from a policy"):
+        registration(cell, recipe, outcome, parent=base | {"role": "policy"}, metrics={}, run="r")
+    with pytest.raises(UsageError, match="began from"):
+        registration(cell, recipe, outcome, parent=base | {"artifact": "f" * 64}, metrics={}, run="r")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"role": "policy"},
+        {"role": "policy", "sft": {}, "grpo": {}},
+        {"role": "generator", "grpo": {}},
+        {"role": "generator", "sft": {}, "human_share": 0.1},
+        {"role": "reward", "sft": {}},
+    ],
+)
+def test_plans_that_make_no_sense_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        TrainPlan.model_validate(bad)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -115,8 +115,12 @@ def judge(
     *,
     tau: float,
     run: str,
+    refused: Collection[str] = (),
 ) -> list[dict[str, Any]]:
-    """A row of `scores` for every gated item. What was not scored, or not calibrated, is never accepted."""
+    """A row of `scores` for every gated item. What was not scored, or not calibrated, is never accepted.
+
+    `refused` are items that people called not valid: no p(valid) overrules a person who looked.
+    """
     if calibration is not None and calibration.scorer != measured.scorer:
         raise UsageError(
             "the calibration belongs to another scorer",
@@ -128,6 +132,8 @@ def judge(
     for item_id, reasons in sorted(gated.items()):
         signals = measured.signals.get(item_id, {})
         p = calibration.p(signals) if calibration is not None and not reasons else None
+        if item_id in refused:
+            reasons = (*reasons, "refused_by_reviewer")
         verdict, why = _verdict(reasons, signals, p, calibration is not None, tau)
         row: dict[str, Any] = {
             "item_id": item_id,

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from medgr2.infra.images import ImageStore
 from medgr2.infra.opening import open_store
 from medgr2.infra.settings import Settings, StorageSettings
@@ -21,6 +19,7 @@ from medgr2.schemas.items import Item
 from medgr2.schemas.parameters import ScoreParameters
 from medgr2.schemas.vocabulary import QuestionType, Verdict
 from medgr2.tasks.score import EXAM_FIELDS, Measured, ScoreWorker, judge, recipe
+from PIL import Image
 
 FAIR = Quality(auroc=0.8, ece=0.05)
 CALIBRATION = Calibration(
@@ -66,6 +65,13 @@ def test_without_a_calibration_nothing_is_accepted() -> None:
 def test_an_item_that_was_never_scored_is_not_accepted() -> None:
     nothing = Measured("s", {}, {}, ())
     assert {row["verdict"] for row in judge(GATED, nothing, CALIBRATION, tau=0.01, run="r")} == {"failed", "rejected"}
+
+
+def test_no_probability_overrules_a_person_who_looked() -> None:
+    rows = judge(GATED, MEASURED, CALIBRATION, tau=0.8, run="r", refused={GOOD})
+    by_id = {row["item_id"]: row for row in rows}
+    assert (by_id[GOOD]["verdict"], by_id[GOOD]["reasons"]) == ("rejected", ["refused_by_reviewer"])
+    assert by_id[GOOD]["p_valid"] > 0.9
 
 
 def test_a_calibration_of_another_scorer_is_refused() -> None:

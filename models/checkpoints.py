@@ -79,7 +79,7 @@ def _to_disk(path: Path) -> None:
 def durable(trainer_class: type[Any]) -> type[Any]:
     """The trainer class with its checkpoints sealed. A factory, since the class is known only once TRL is imported."""
 
-    class Durable(trainer_class):  # type: ignore[misc]
+    class Durable(trainer_class):
         _diverted: Path | None = None
 
         def _get_output_dir(self, trial: Any) -> str:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from medgr2.models.rewards import Judged, Preset, RewardScheme
 from medgr2.models.training import (
     TrainerSettings,
@@ -19,6 +17,7 @@ from medgr2.models.training import (
     schedule,
     train_to_folder,
 )
+from pydantic import Field
 
 BAND = (0.1, 0.95)
 
@@ -129,4 +128,4 @@ def _record(history: list[dict[str, Any]], prompts: int) -> dict[str, Any]:
 def _trainer() -> type[Any]:
     from trl import GRPOTrainer
 
-    return GRPOTrainer  # type: ignore[no-any-return]
+    return GRPOTrainer

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from medgr2.models.training import (
     TrainerSettings,
     common_arguments,
@@ -18,6 +16,7 @@ from medgr2.models.training import (
     schedule,
     train_to_folder,
 )
+from pydantic import Field
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,4 +88,4 @@ def train_sft(base: Path, examples: Sequence[Example], out: Path, settings: SftS
 def _trainer() -> type[Any]:
     from trl import SFTTrainer
 
-    return SFTTrainer  # type: ignore[no-any-return]
+    return SFTTrainer

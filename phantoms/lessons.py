@@ -54,6 +54,14 @@ def lesson(album: Album, index: int, kind: Kind, rng: np.random.Generator) -> tu
     return generating_prompt(question_type, report), question.written()
 
 
+def fade(pixels: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Pictures washed out to differing degrees: a writer that always sees all never learns to use the report."""
+    kept = rng.uniform(0.1, 1.0, size=(len(pixels), 1, 1, 1)).astype(np.float32)
+    mean = pixels.mean(axis=(2, 3), keepdims=True)
+    noise = rng.standard_normal(pixels.shape, dtype=np.float32)
+    return mean + kept * (pixels - mean) + 0.15 * (1.0 - kept) * noise
+
+
 @dataclass(frozen=True)
 class Batch:
     """One padded batch; labels are -100 outside the reply."""
@@ -85,4 +93,6 @@ def make_batch(
         labels[row, len(a) : len(a) + len(b)] = b
         mask[row, : len(a) + len(b)] = 1
     pixels = album.pictures[indices].astype(np.float32) / 127.5 - 1.0
+    if kind == "generating":
+        pixels = fade(pixels, rng)
     return Batch(*(torch.from_numpy(part) for part in (ids, mask, labels, pixels[:, None])))

@@ -33,6 +33,11 @@ class Recipe(BaseModel):
     def digest(self) -> str:
         return digest_of(self.model_dump(mode="json"))
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Recipe:
+        # pydantic's own copy takes the cached digest along: a changed recipe would keep the old keys.
+        del deep
+        return Recipe.model_validate({**self.model_dump(), **(update or {})})
+
     def cell(
         self,
         *,

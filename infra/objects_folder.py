@@ -21,13 +21,11 @@ class FolderStore:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).resolve()
         self.uri = str(self.root)
-        if self.root.exists():
-            self._check_readable()
-
-    def _check_readable(self) -> None:
         try:
             with os.scandir(self.root):
                 pass
+        except FileNotFoundError:
+            pass  # made by the first write
         except OSError as e:
             raise self._error(e) from None
 
@@ -51,7 +49,10 @@ class FolderStore:
         return self._place(key, lambda temporary: _write(temporary, data), replace=False)
 
     def exists(self, key: str) -> bool:
-        return self.local_path(key).is_file()
+        try:
+            return self.local_path(key).is_file()
+        except OSError as e:
+            raise self._error(e) from None
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         start = self.root.joinpath(*[p for p in prefix.split("/")[:-1] if p not in ("", ".", "..")])

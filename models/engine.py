@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medgr2.models.noise import GumbelNoise
+from medgr2.models.noise import NoiseStream, gumbel
 from medgr2.models.prompts import chat
 from medgr2.schemas.errors import DataError, NotFoundError, UsageError
 
@@ -81,6 +81,12 @@ class TransformersEngine:
         self.model: Any = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=getattr(torch, dtype), use_safetensors=True, **local
         ).to(device)
+        if hasattr(self.model.model, "get_rope_index"):
+            raise UsageError(
+                f"{type(self.model).__name__} gives a token several positions, which this engine cannot count",
+                where=str(folder),
+                next_command="serve it over HTTP, or name a model of the Idefics3 or LLaVA family",
+            )
         self.model.eval().requires_grad_(False)
         if dtype == "float64":
             _norms_in_full_precision(self.model)
@@ -120,12 +126,12 @@ class TransformersEngine:
             cache, logits = seen.past_key_values, seen.logits[:, -1][owner]
             cache.batch_select_indices(owner)
             mask, position = mask[owner], positions[owner, -1:]
-            noise = [GumbelNoise(seed, logits.shape[-1]) for _, seed in rows]
+            noise = [NoiseStream(seed, logits.shape[-1]) for _, seed in rows]
             tokens: list[list[int]] = [[] for _ in rows]
             finished = [False] * len(rows)
             alive = list(range(len(rows)))
-            for step in range(max(r.max_new_tokens for r in requests)):
-                chosen = self._choose(logits, [(requests[rows[r][0]].temperature, noise[r]) for r in alive], step)
+            while alive:
+                chosen = self._choose(logits, [(requests[rows[r][0]].temperature, noise[r]) for r in alive])
                 stays: list[int] = []
                 for place, row in enumerate(alive):
                     token = int(chosen[place])
@@ -157,15 +163,16 @@ class TransformersEngine:
             results[i].append(Completion(text=text, finished=ended, tokens=len(ids)))
         return results
 
-    def _choose(self, logits: torch.Tensor, rows: Sequence[tuple[float, GumbelNoise]], step: int) -> torch.Tensor:
+    def _choose(self, logits: torch.Tensor, rows: Sequence[tuple[float, NoiseStream]]) -> torch.Tensor:
         """Gumbel-max: the argmax of logits/T plus Gumbel noise is one sample of softmax(logits/T)."""
         import numpy as np
         import torch
 
         scores = logits.to(torch.float64).cpu().numpy()
-        for place, (temperature, noise) in enumerate(rows):
-            if temperature > 0:
-                scores[place] = scores[place] / temperature + noise.at(step)
+        drawn = [place for place, (temperature, _) in enumerate(rows) if temperature > 0]
+        if drawn:
+            heat = np.array([rows[place][0] for place in drawn])
+            scores[drawn] = scores[drawn] / heat[:, None] + gumbel([rows[place][1] for place in drawn])
         return torch.from_numpy(np.argmax(scores, axis=-1)).to(self.device)
 
     def _logprobs(self, readings: Sequence[Reading]) -> list[LogProb]:

@@ -1,7 +1,8 @@
-"""Gumbel noise from a counter: position t of seed s is the same numbers whenever and wherever it is drawn."""
+"""Gumbel noise of a request's own: sample t of seed s is the same numbers whenever, wherever and beside whatever."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,18 +10,25 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-class GumbelNoise:
-    """Only raw Philox words are used: numpy keeps those stable, and its distributions not."""
+class NoiseStream:
+    """Raw Philox words of one seed, a row of them for each token. Numpy keeps these stable, its distributions not."""
 
-    __slots__ = ("_seed", "_size")
+    __slots__ = ("_philox", "_size")
 
     def __init__(self, seed: int, size: int) -> None:
-        self._seed = seed
-        self._size = size
-
-    def at(self, step: int) -> npt.NDArray[np.float64]:
         import numpy as np
 
-        words = np.random.Philox(key=self._seed, counter=[0, 0, 0, step]).random_raw(self._size)
-        uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-        return -np.log(-np.log(uniform))
+        self._philox = np.random.Philox(key=seed)
+        self._size = size
+
+    def words(self) -> npt.NDArray[np.uint64]:
+        return self._philox.random_raw(self._size)
+
+
+def gumbel(streams: Sequence[NoiseStream]) -> npt.NDArray[np.float64]:
+    """The next row of each stream, as standard Gumbel noise."""
+    import numpy as np
+
+    words = np.stack([stream.words() for stream in streams])
+    uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return -np.log(-np.log(uniform))

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from medgr2.models.engine import Reading, Request, TransformersEngine
-from medgr2.models.noise import GumbelNoise
+from medgr2.models.noise import NoiseStream, gumbel
 from medgr2.models.prompts import ANSWER, GENERATE_DIRECT, answering_text, generating_text, load_prompt, reply_text
 from medgr2.schemas.errors import DataError, NotFoundError
 from medgr2.schemas.vocabulary import Modality, QuestionType
+from PIL import Image
 
 BASE = Path(__file__).parents[2] / "models" / "base"
 PLACES = ("upper left", "upper right", "lower left", "nowhere")
@@ -160,14 +159,36 @@ def test_sampling_follows_the_softmax(engine: TransformersEngine, images: list[P
     assert share == pytest.approx(expected, abs=4 * np.sqrt(0.25 / 600))
 
 
-def test_the_noise_is_gumbel_and_counted() -> None:
-    noise = GumbelNoise(11, 20_000)
-    assert (noise.at(3) == GumbelNoise(11, 20_000).at(3)).all()
-    assert not (noise.at(3) == noise.at(4)).any()
-    assert not (noise.at(3) == GumbelNoise(12, 20_000).at(3)).any()
-    assert noise.at(0).mean() == pytest.approx(0.5772, abs=0.05)
-    assert noise.at(0).var() == pytest.approx(np.pi**2 / 6, rel=0.05)
-    assert GumbelNoise(2**76 + 5, 4).at(0).shape == (4,)  # seeds of cells are wider than 64 bits
+def test_the_noise_is_gumbel_and_each_seed_has_its_own() -> None:
+    def rows(*seeds: int) -> list[list[float]]:
+        streams = [NoiseStream(seed, 20_000) for seed in seeds]
+        return [gumbel(streams)[0].tolist(), gumbel(streams)[0].tolist()]
+
+    first, second = rows(11)
+    assert rows(11) == rows(11, 12) == [first, second]
+    assert not set(first) & set(second)
+    assert not set(first) & set(rows(12)[0])
+    assert np.mean(first) == pytest.approx(0.5772, abs=0.05)
+    assert np.var(first) == pytest.approx(np.pi**2 / 6, rel=0.05)
+    assert np.isfinite(rows(2**76 + 5)).all()  # seeds of cells are wider than 64 bits
+
+
+def test_greedy_is_what_transformers_generates(engine: TransformersEngine, requests: list[Request]) -> None:
+    """An independent path: transformers' own generate, in its own float32, one request at a time."""
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    plain = AutoModelForImageTextToText.from_pretrained(BASE, dtype=torch.float32)
+    for request in requests[:6]:
+        prompt = engine.processor.apply_chat_template(
+            [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": request.text}]}],
+            add_generation_prompt=True,
+        )
+        with Image.open(request.image_path) as image:
+            inputs = engine.processor(text=[prompt], images=[[image.convert("RGB")]], return_tensors="pt")
+        said = plain.generate(**inputs, do_sample=False, max_new_tokens=40)[0, inputs["input_ids"].shape[1] :]
+        greedy = Request(request.image_path, request.text, temperature=0.0, max_new_tokens=40)
+        assert engine.complete([greedy])[0][0].text == engine.processor.tokenizer.decode(said, skip_special_tokens=True)
 
 
 def test_control_tokens_in_a_report_stay_text(engine: TransformersEngine, images: list[Path]) -> None:

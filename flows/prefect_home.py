@@ -22,6 +22,7 @@ def prepare(settings: Settings) -> None:
         home = settings.storage.cache_folder.parent if settings.storage.is_s3 else Path(settings.storage.root)
         defaults["PREFECT_HOME"] = str(home / "prefect")
         defaults["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
+        (home / "prefect").mkdir(parents=True, exist_ok=True)
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     try:

@@ -31,7 +31,8 @@ def _key(settings: Settings) -> bytes:
     if given is not None:
         if len(given.get_secret_value()) < 16:
             raise SettingsError(
-                "MEDGR2_PRIVACY__PATIENT_KEY is shorter than 16 characters", next_command="openssl rand -hex 32  makes one"
+                "MEDGR2_PRIVACY__PATIENT_KEY is shorter than 16 characters",
+                next_command="openssl rand -hex 32  makes one",
             )
         return given.get_secret_value().encode()
     if settings.storage.is_s3:

@@ -30,7 +30,11 @@ class S3Settings(BaseModel):
 class StorageSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    root: str = Field(default="./.medgr2", validate_default=True, description="A folder, or s3://bucket/prefix: everything lives there.")
+    root: str = Field(
+        default="./.medgr2",
+        validate_default=True,
+        description="A folder, or s3://bucket/prefix: everything lives there.",
+    )
     cache: Path | None = Field(default=None, description="Local cache of images and models, for an s3:// root.")
     s3: S3Settings = S3Settings()
 
@@ -66,14 +70,18 @@ class ComputeSettings(BaseModel):
     workers: int = Field(default=0, ge=0, description="Worker processes; 0 means one a core.")
     address: str = Field(default="", description="Dashboard address of a Ray cluster, for ray-job.")
     attempts: int = Field(default=3, ge=1, le=20, description="How often one cell may be tried in all.")
-    failure_limit: float = Field(default=0.2, ge=0, le=1, description="Share of failed cells above which a stage stops.")
+    failure_limit: float = Field(
+        default=0.2, ge=0, le=1, description="Share of failed cells above which a stage stops."
+    )
     deadline_seconds: float = Field(default=900, gt=0, description="Longest wait for one batch.")
 
 
 class PrivacySettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    patient_key: SecretStr | None = Field(default=None, description="Key of the patient hashes. Needed for s3:// roots.")
+    patient_key: SecretStr | None = Field(
+        default=None, description="Key of the patient hashes. Needed for s3:// roots."
+    )
 
 
 class ModelSettings(BaseModel):
@@ -85,7 +93,9 @@ class ModelSettings(BaseModel):
 class EmbeddedSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    folder: Path = Field(default=Path("./.medgr2-embedded"), validate_default=True, description="Where the embedded world is drawn.")
+    folder: Path = Field(
+        default=Path("./.medgr2-embedded"), validate_default=True, description="Where the embedded world is drawn."
+    )
 
     @field_validator("folder")
     @classmethod

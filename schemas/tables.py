@@ -136,21 +136,5 @@ ERASURES = _table(
     {"erasure_id": _S, "kind": _S, "subject": _S, "reason": _S, "evidence": _S, "erased_at": _T},
 )
 
-TABLES: dict[str, Table] = {
-    t.name: t
-    for t in (
-        IMAGES,
-        ITEMS,
-        SCORES,
-        MEMBERSHIP,
-        VERSIONS,
-        TAGS,
-        OUTCOMES,
-        RUNS,
-        REVIEWS,
-        EVALS,
-        MODELS,
-        USES,
-        ERASURES,
-    )  # fmt: skip
-}
+_ALL = (IMAGES, ITEMS, SCORES, MEMBERSHIP, VERSIONS, TAGS, OUTCOMES, RUNS, REVIEWS, EVALS, MODELS, USES, ERASURES)
+TABLES: dict[str, Table] = {table.name: table for table in _ALL}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -23,7 +24,7 @@ from medgr2.tasks.score import Measured, judge, measure
 from medgr2.tasks.stage import Announce
 
 AskReviewer = Callable[[Iterable[dict[str, Any]]], list[dict[str, Any]]]
-"""Takes {item_id, image_sha256, question_type, question, options, answer, rationale}, gives {item_id, valid, reason}."""
+"""Takes the item with item_id and image_sha256, gives {item_id, valid, reason}."""
 
 
 def appraise(
@@ -70,10 +71,8 @@ def _context(workspace: Workspace, night: Night) -> GateContext:
     if night.history is not None:
         history.update(versions.members(lake, versions.resolve(lake, f"{night.dataset}@{night.history}")))
     evaluation: set[str] = set()
-    try:
+    with contextlib.suppress(NotFoundError):  # no held-out set yet: its images are still refused one by one
         evaluation.update(versions.members(lake, versions.resolve(lake, "heldout")))
-    except NotFoundError:
-        pass  # no held-out set yet: held-out images are still refused one by one
     return GateContext(
         heldout=frozenset(row["image_id"] for row in images if row["split"] == Split.HELDOUT),
         evaluation=Shelf(_items(workspace, evaluation)),

@@ -1,4 +1,4 @@
-"""Improve: train a candidate on a version, examine it, and let the exam decide whether it takes the champion's place."""
+"""Improve: train a candidate on a version, and let the held-out exam decide whether it replaces the champion."""
 
 from __future__ import annotations
 

@@ -15,7 +15,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ("schemas", "infra", "models", "tasks", "flows")
-HEAVY = {"ray", "torch", "transformers", "trl", "peft", "vllm", "boto3", "botocore", "deltalake", "duckdb", "sklearn", "prefect", "datasets"}  # fmt: skip
+HEAVY = {
+    "ray", "torch", "transformers", "trl", "peft", "vllm", "boto3", "botocore", "deltalake", "duckdb", "sklearn",
+    "prefect", "datasets",
+}  # fmt: skip
 HELP_CPU_SECONDS = 0.5
 
 
@@ -85,7 +88,9 @@ def test_the_oracle_is_out_of_reach_of_training_code() -> None:
         if name.split(".")[0] == "medgr2_phantoms"
     }
     assert found == set(), "only another process may know the truth"
-    mentions = {str(p.relative_to(ROOT)) for layer in LAYERS for p in modules(layer) if "medgr2_phantoms" in p.read_text()}
+    mentions = {
+        str(p.relative_to(ROOT)) for layer in LAYERS for p in modules(layer) if "medgr2_phantoms" in p.read_text()
+    }
     assert mentions == {"flows/embedded.py"}
 
 
@@ -108,7 +113,12 @@ def test_every_sub_package_is_listed_for_the_wheel() -> None:
 
 def help_run(*program: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *program], capture_output=True, text=True, timeout=60, env={"PATH": os.environ["PATH"]}, check=True
+        [sys.executable, *program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PATH": os.environ["PATH"]},
+        check=True,
     )
 
 
@@ -132,9 +142,13 @@ def test_help_loads_no_heavy_library() -> None:
     assert help_run("-c", code).stdout.strip().endswith("loaded: []")
 
 
-@pytest.mark.parametrize("module", ["schemas.tables", "infra.settings", "infra.workspace", "tasks.ingest", "models.prompts"])
+DATA_PATH = ("schemas.tables", "infra.settings", "infra.workspace", "infra.query", "tasks.ingest", "tasks.lineage")
+
+
+@pytest.mark.parametrize("module", DATA_PATH)
 def test_modules_of_the_data_path_need_no_torch(module: str) -> None:
-    code = f"import sys, medgr2.{module}; print(sorted(set(sys.modules) & {{'torch','ray','transformers','prefect','trl','boto3'}}))"
+    names = {"torch", "ray", "transformers", "prefect", "trl", "boto3", "sklearn"}
+    code = f"import sys, medgr2.{module}; print(sorted(set(sys.modules) & {names!r}))"
     assert help_run("-c", code).stdout.strip() == "[]"
 
 

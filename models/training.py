@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
-
 from medgr2.models.checkpoints import drop_leftovers, durable, latest_checkpoint, rename_whole
-from medgr2.schemas.errors import DataError
+from medgr2.schemas.errors import DataError, SettingsError
+from pydantic import BaseModel, ConfigDict, Field
 
 RECORD = "training.json"
 
@@ -196,6 +195,12 @@ def _quiet(settings: TrainerSettings) -> Iterator[None]:
     import torch
     from transformers.utils import logging
 
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError(
+            "the training asks for a GPU and this process sees none",
+            kept="nothing was trained",
+            next_command="train with device cpu, or give the stage a GPU",
+        )
     memory: Any = torch.utils.deterministic
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     if settings.device == "cpu":

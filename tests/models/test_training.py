@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
 import runpy
@@ -15,7 +16,7 @@ import pytest
 from medgr2.models.checkpoints import latest_checkpoint, seal
 from medgr2.models.training import RECORD, schedule
 from medgr2.schemas.digest import sha256_hex
-from medgr2.schemas.errors import DataError
+from medgr2.schemas.errors import DataError, SettingsError
 from PIL import Image
 
 BASE = Path(__file__).parents[2] / "models" / "base"
@@ -181,6 +182,17 @@ def test_the_schedule_keeps_shares_and_visits_all_before_any_twice() -> None:
     early = Counter(schedule([0.7, 0.1, 0.1, 0.1], 1000, seed=3)[:50])
     assert 33 <= early[0] <= 37
     assert 1 not in schedule([1.0, 0.0, 1.0], 100, seed=0)
+
+
+def test_a_gpu_that_is_not_there_is_said_so(images: Path, tmp_path: Path) -> None:
+    from medgr2.models.sft import Example, SftSettings, train_sft
+
+    if importlib.import_module("torch").cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    example = Example(images / "0.png", "Question", "<answer>A</answer>")
+    with pytest.raises(SettingsError, match="sees none"):
+        train_sft(BASE, [example], tmp_path / "out", SftSettings(device="cuda"))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("weights", [[], [0.0, 0.0], [1.0, float("nan")], [1.0, -1.0]])

@@ -1,8 +1,8 @@
 """What training costs and what it gains on the embedded world: `python benchmarks/training.py [--heldout N]`.
 
-Prints CPU seconds of a step through TRL beside a bare loop over the same batches, and accuracy on the held-out ward 
-of the base, after SFT on the human seed, after SFT on the seed and 400 more true questions of which 8% have a wrong key (a
-stand-in for what passes the reward layer, so that this needs no night), and after GRPO on the band of the latter.
+Prints CPU seconds of a step through TRL beside a bare loop over the same batches, and accuracy on the held-out ward:
+of the base, after SFT on the human seed, after SFT on the seed and 400 more true questions of which 8% have a wrong
+key (a stand-in for what passes the reward layer, so that this needs no night), and after GRPO on the band of those.
 """
 
 from __future__ import annotations

@@ -88,6 +88,9 @@ def durable(trainer_class: type[Any]) -> type[Any]:
         def create_model_card(self, *args: Any, **kwargs: Any) -> None:
             """No card a checkpoint: it would say nothing of the data, which the registry does."""
 
+        def _send_telemetry(self) -> None:
+            """Nobody is told that a hospital trains, whatever the environment of the process says."""
+
         def _save_checkpoint(self, model: Any, trial: Any) -> None:
             folder, name = Path(self.args.output_dir), f"{PREFIX}{self.state.global_step}"
             with self._divert(folder / f"writing-{self.state.global_step}") as writing:

@@ -32,6 +32,12 @@ warnings.simplefilter("ignore")
 from medgr2.models.grpo import GrpoSettings, Prompt, train_grpo
 from medgr2.models.sft import Example, SftSettings, train_sft
 
+def call_home(*_, **__):
+    raise AssertionError("telemetry was sent")
+
+os.environ.pop("CI", None)
+import trl.trainer.base_trainer
+trl.trainer.base_trainer.send_telemetry = call_home
 job, writes, real = json.loads(JOB), 0, os.fsync
 
 def fsync(handle):

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-
 from medgr2.infra.compute import Resources, Work
 from medgr2.infra.dispatch import Dispatch
 from medgr2.infra.ray_actor import PoolWorker, worker_environment
@@ -52,7 +51,7 @@ class RayPool:
     durable = False
 
     def __init__(self, settings: Settings, size: int, *, reserve: bool) -> None:
-        """`reserve` asks Ray for the CPUs (a shared cluster); a Ray of our own is sized by us. GPUs are always asked."""
+        """`reserve` asks Ray for the CPUs (a shared cluster); our own Ray is sized by us. GPUs are always asked."""
         self._settings = settings
         self._size = size
         self._reserve = reserve
@@ -61,6 +60,12 @@ class RayPool:
     def local(cls, settings: Settings) -> RayPool:
         start_ray()
         return cls(settings, settings.compute.workers, reserve=False)
+
+    @classmethod
+    def cluster(cls, settings: Settings) -> RayPool:
+        """The cluster that this process, a job, is part of."""
+        ray.init(address="auto", log_to_driver=False, configure_logging=False)
+        return cls(settings, settings.compute.workers, reserve=True)
 
     def size_for(self, resources: Resources) -> int:
         there = ray.cluster_resources()

@@ -39,7 +39,9 @@ def start_ray() -> None:
         done = threading.Event()
         failure: list[BaseException] = []
         # The kernel ends Ray's processes when the thread that started them ends (PR_SET_PDEATHSIG), so that a killed
-        # driver leaves none behind. A task's thread may end long before the process: this one never does.
+        # driver leaves none behind: workers end within seconds, two idle agents after a minute, in which they try to
+        # report the death to a daemon that is gone as well. A task's thread may end long before the process: this one
+        # never does.
         threading.Thread(target=_keep_ray, args=(done, failure), name="ray-keeper", daemon=True).start()
         if not done.wait(START_SECONDS):
             raise _not_started(f"no answer within {START_SECONDS} s")
@@ -56,10 +58,12 @@ def _keep_ray(done: threading.Event, failure: list[BaseException]) -> None:
         # It prints Ray's view of dead workers to stdout, where --json belongs; we report them as outcomes.
         internals.listen_error_messages = lambda *_: None
         # Ray listens on all addresses. Its default token is a file in HOME, which two first starts at once tear.
-        token = (
-            {} if "RAY_AUTH_MODE" in os.environ else {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        )
-        with _environment(OMP_NUM_THREADS="1", RAY_USAGE_STATS_ENABLED="0", **token):
+        token = {} if "RAY_AUTH_MODE" in os.environ else {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        with _environment(
+            OMP_NUM_THREADS="1",
+            RAY_USAGE_STATS_ENABLED="0",
+            **token,
+        ):
             ray.init(
                 address="local",
                 namespace=f"medgr2-{os.getpid()}",

@@ -25,7 +25,7 @@ from medgr2.schemas.errors import DataError, NightStoppedError
 from medgr2.schemas.reports import Plan, StageReport
 from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks.stage_record import record
-from medgr2.tasks.stage_request import StageRequest, StageResult
+from medgr2.tasks.stage_request import StageRequest, StageResult, post_request
 
 __all__ = ["Announce", "StageRequest", "StageResult", "plan", "record", "run_and_record", "run_stage", "say_plan"]
 
@@ -90,7 +90,7 @@ def run_stage(
     done_before = made.found - len(todo)
     if todo:
         if compute is None:
-            compute = open_compute(settings)
+            compute = _open(request, found.values(), settings, store, journal)
         line = ProgressLine(request.recipe.stage)
         tally = Tally(total=len(todo))
         with contextlib.closing(line), _terminates(), JournalWriter(journal) as writer:
@@ -110,6 +110,16 @@ def run_stage(
     result = _result(request, made, tuple(found.values()), outcomes, journal.damaged, time.monotonic() - start)
     _check_limit(request, made, outcomes, result.report.failed)
     return result
+
+
+def _open(
+    request: StageRequest, cells: Iterable[Cell], settings: Settings, store: ObjectStore, journal: Journal
+) -> Compute:
+    if settings.compute.mode != "ray-job":
+        return open_compute(settings)
+    from medgr2.infra.compute_job import RayJob
+
+    return RayJob(settings, journal, *post_request(store, request, cells))
 
 
 def run_and_record(

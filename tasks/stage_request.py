@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from medgr2.infra.compute import Resources, Work
+from medgr2.infra.objects import ObjectStore
 from medgr2.infra.settings import Settings
 from medgr2.schemas.cells import Cell, Outcome, Recipe
+from medgr2.schemas.digest import digest_of
 from medgr2.schemas.reports import StageReport
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -60,3 +65,23 @@ class StageResult:
     """By key, in the order of the cells, with values: fresh and reused ones alike."""
     damaged: tuple[str, ...] = ()
     """Journal segments that could not be read; their cells were done again."""
+
+
+def post_request(store: ObjectStore, request: StageRequest, cells: Iterable[Cell]) -> tuple[str, str]:
+    """Put a settled request where a job can read it; its key, and the digest that names the job."""
+    given = list(cells)
+    head = request.model_dump(mode="json")
+    digest = digest_of([head, sorted(cell.key for cell in given)])
+    body = {"request": head, "cells": [[c.key, c.image, c.parents, c.inputs, c.locator] for c in given]}
+    key = f"requests/{request.recipe.stage}/{digest}.json.gz"
+    store.put(key, gzip.compress(json.dumps(body).encode(), compresslevel=1, mtime=0))
+    return key, digest
+
+
+def read_request(store: ObjectStore, key: str) -> tuple[StageRequest, list[Cell]]:
+    body = json.loads(gzip.decompress(store.get(key)))
+    cells = [
+        Cell(key=name, image=image, parents=tuple(parents), inputs=inputs, locator=locator)
+        for name, image, parents, inputs, locator in body["cells"]
+    ]
+    return StageRequest.model_validate(body["request"]), cells

@@ -1,0 +1,33 @@
+"""The other end of ray-job: `python -m medgr2.tasks.stage_job REQUEST_KEY`, run on the cluster by its Jobs API."""
+
+from __future__ import annotations
+
+import sys
+
+from medgr2.infra.compute_ray import RayPool
+from medgr2.infra.opening import open_store
+from medgr2.infra.settings import load_settings
+from medgr2.schemas.errors import ExitCode, Medgr2Error
+from medgr2.tasks.stage import run_stage
+from medgr2.tasks.stage_request import read_request
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m medgr2.tasks.stage_job REQUEST_KEY\n")
+        return ExitCode.USAGE
+    try:
+        settings = load_settings()
+        store = open_store(settings.storage)
+        request, cells = read_request(store, arguments[0])
+        result = run_stage(request, cells, settings=settings, store=store, compute=RayPool.cluster(settings))
+    except Medgr2Error as e:
+        # The last line of a job's log is what its driver quotes.
+        sys.stderr.write(f"{e}\n{e.what}\n")
+        return e.exit_code
+    sys.stdout.write(result.report.line() + "\n")
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

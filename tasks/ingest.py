@@ -68,7 +68,7 @@ class IngestWorker:
                         return Outcome.rejected(cell, "animated")
                     image.load()
                     return {"width": width, "height": height, "media_type": MEDIA[str(image.format)]}
-        except Image.DecompressionBombWarning:
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
             return Outcome.rejected(cell, "too_many_pixels")
         except Exception as e:
             # Decoders raise whatever they like on broken bytes: all of it means the same to us.

@@ -40,11 +40,8 @@ def explain(storage: StorageSettings, item_id: str) -> dict[str, Any]:
         raise UsageError(f"not an item id: {item_id[:80]!r}", next_command="an item id is up to 64 hexadecimal digits")
     con = connect(storage)
     try:
-        found = (
-            con.execute("SELECT * FROM items WHERE starts_with(item_id, ?) LIMIT 2", [item_id])
-            .to_arrow_table()
-            .to_pylist()
-        )
+        begins = "SELECT * FROM items WHERE starts_with(item_id, ?) LIMIT 2"
+        found = con.sql(begins, params=[item_id]).to_arrow_table().to_pylist()
         if not found:
             raise NotFoundError(
                 f"no item {item_id}",
@@ -61,7 +58,7 @@ def explain(storage: StorageSettings, item_id: str) -> dict[str, Any]:
             }
         }
         for name, sql in _STEPS.items():
-            rows = con.execute(sql, [item["item_id"]]).to_arrow_table().to_pylist()
+            rows = con.sql(sql, params=[item["item_id"]]).to_arrow_table().to_pylist()
             story[name] = (rows[0] if rows else {}) if name in ("image", "generation") else rows
         return story
     finally:

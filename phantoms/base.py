@@ -103,7 +103,7 @@ def save(model: Any, processor: Any, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m medgr2_phantoms.base", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for model, tokenizer and processor")
-    parser.add_argument("--steps", type=int, default=9_000)
+    parser.add_argument("--steps", type=int, default=6_000)
     parser.add_argument("--pictures", type=int, default=40_000)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()

@@ -31,7 +31,7 @@ def requests(hospital):
     items = []
     for number, line in enumerate((hospital.folder / "heldout.jsonl").read_text().splitlines()):
         row = json.loads(line)
-        image = (hospital.folder / "images" / row.pop("file")).read_bytes()
+        image = (hospital.folder / row.pop("file")).read_bytes()
         items.append({**row, "item_id": f"i{number}", "image_sha256": hashlib.sha256(image).hexdigest()})
     return items
 

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import alive, children
-
 from medgr2.infra.journal import Journal
 from medgr2.infra.objects_folder import FolderStore
+from processes import alive, children
 
 pytestmark = pytest.mark.crash
 HERE = Path(__file__).parent
@@ -134,8 +133,10 @@ def ray_night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     return Night(tmp_path_factory.mktemp("ray"), "ray-local", seconds=0.15)
 
 
-@pytest.mark.parametrize("executions", [0, 12, 30])
-def test_ray_driver_killed_leaves_no_process_and_loses_nothing(ray_night: Night, executions: int) -> None:
+@pytest.mark.parametrize(("executions", "end"), [(0, signal.SIGKILL), (12, signal.SIGKILL), (24, signal.SIGTERM)])
+def test_ray_driver_killed_leaves_no_process_and_loses_nothing(
+    ray_night: Night, executions: int, end: signal.Signals
+) -> None:
     driver = ray_night.start()
     if executions:
         wait_until(f"{executions} executions", lambda: sum(ray_night.executions().values()) >= executions)
@@ -144,8 +145,8 @@ def test_ray_driver_killed_leaves_no_process_and_loses_nothing(ray_night: Night,
     family = children(driver.pid)
     assert family, ray_night.complain()
     agents = [pid for pid in family if "Agent" in Path(f"/proc/{pid}/cmdline").read_text()]
-    driver.kill()
-    driver.wait(DEADLINE_SECONDS)
+    driver.send_signal(end)
+    assert driver.wait(DEADLINE_SECONDS) != 0
     working = [pid for pid in family if pid not in agents]
     wait_until(f"the orphans of the driver: {working}", lambda: not alive(working))
     ray_night.orphans += agents

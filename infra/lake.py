@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
-
+from medgr2.infra.lake_files import SmallFiles
 from medgr2.infra.settings import StorageSettings
 from medgr2.schemas.errors import ConflictError, DataError, StorageError, UsageError
 from medgr2.schemas.tables import TABLES, Table
@@ -31,6 +31,7 @@ class Lake:
     def __init__(self, storage: StorageSettings) -> None:
         self.storage = storage
         self._options = _s3_options(storage)
+        self._small_files = SmallFiles()
 
     def append(self, table: str, rows: Rows, *, once: str) -> bool:
         """Append all rows under the name `once`; False, and nothing written, when that name was used before."""
@@ -100,7 +101,7 @@ class Lake:
                 mode="ignore",
                 name=table,
                 description=declared.about,
-                configuration={STATISTICS: ",".join(declared.statistics)},
+                configuration={STATISTICS: ",".join(declared.statistics), "delta.checkpointInterval": "10"},
                 storage_options=self._options,
             )
         return self._evolve(found, declared)
@@ -178,8 +179,7 @@ class Lake:
         if delta is None:
             return schema.empty_table().select(list(columns) if columns else schema.names)
         with _plain_errors(self.storage.root):
-            found = delta.to_pyarrow_dataset().replace_schema(schema)
-            return found.to_table(columns=list(columns) if columns else None, filter=filter_)
+            return self._small_files.table(delta, schema, list(columns) if columns else schema.names, filter_)
 
 
 def dataset_of(files: Sequence[str], table: str) -> Any:

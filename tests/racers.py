@@ -1,9 +1,9 @@
 """Child processes of the race and kill tests: `python racers.py <what> ...`, storage from the environment.
 
-    append <once> <n>          append n rows to items under one name, print whether it was us
-    append-new <seed> <n>      append overlapping rows to items in several goes, print how many were new
-    publish <who> <n>          n publishes of one item each into 'ds', print their versions
-    killed <op> <when>         one publish, killed by SIGKILL before or after its op-th write
+append <once> <n>          append n rows to items under one name, print whether it was us
+append-new <seed> <n>      append overlapping rows to items in several goes, print how many were new
+publish <who> <n>          n publishes of one item each into 'ds', print their versions
+killed <op> <when>         one publish, killed by SIGKILL before or after its op-th write
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from medgr2.infra.lake import Lake
 from medgr2.infra.objects_folder import FolderStore
-from medgr2.infra.settings import load_settings
+from medgr2.infra.settings import StorageSettings, load_settings
 from medgr2.infra.versions import publish
 
 
@@ -69,6 +70,27 @@ def killed(lake: Lake, op: str, when: str) -> None:
     deltalake.DeltaTable.create = deadly(deltalake.DeltaTable.create)  # type: ignore[method-assign]
     version = publish(lake, dataset="ds", add=["c", "d"], remove=["a"], card={"n": 2}, run="night-2")
     print(f"{version.ref} after {done} writes")
+
+
+def race(storage: StorageSettings, *commands: list[str]) -> list[str]:
+    from storage_fixtures import environment
+
+    children = [
+        subprocess.Popen(
+            [sys.executable, __file__, *command],
+            env=environment(storage),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for command in commands
+    ]
+    said = []
+    for child in children:
+        out, err = child.communicate(timeout=300)
+        assert child.returncode == 0, err
+        said.append(out)
+    return said
 
 
 if __name__ == "__main__":

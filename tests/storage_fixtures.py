@@ -91,12 +91,12 @@ def folder_storage(tmp_path: Path) -> StorageSettings:
 
 
 def _s3(endpoint: str, tmp_path: Path) -> StorageSettings:
-    return StorageSettings(
-        root=f"s3://{BUCKET}/{uuid.uuid4().hex}", cache=tmp_path / "cache", s3=s3_settings(endpoint)
-    )
+    return StorageSettings(root=f"s3://{BUCKET}/{uuid.uuid4().hex}", cache=tmp_path / "cache", s3=s3_settings(endpoint))
 
 
-@pytest.fixture(params=["folder", pytest.param("moto", marks=pytest.mark.s3), pytest.param("ceph", marks=pytest.mark.s3)])
+@pytest.fixture(
+    params=["folder", pytest.param("moto", marks=pytest.mark.s3), pytest.param("ceph", marks=pytest.mark.s3)]
+)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> StorageSettings:
     if request.param == "folder":
         return StorageSettings(root=str(tmp_path / "root"))

@@ -50,9 +50,7 @@ def test_a_model_without_its_manifest_does_not_exist(storage: StorageSettings, m
 
 
 @pytest.mark.parametrize("part", ["files/config.json", "files/model.safetensors", "manifest.json"])
-def test_a_damaged_model_is_refused_and_leaves_no_half_copy(
-    storage: StorageSettings, model: Path, part: str
-) -> None:
+def test_a_damaged_model_is_refused_and_leaves_no_half_copy(storage: StorageSettings, model: Path, part: str) -> None:
     store = open_store(storage)
     digest = put_folder(store, model)
     store.put(f"models/{digest}/{part}", b"{}\n")

@@ -1,45 +1,22 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from storage_fixtures import environment
+from racers import race
 
 from medgr2.infra.lake import STATISTICS, Lake, to_arrow
 from medgr2.infra.settings import StorageSettings
 from medgr2.schemas import tables
 from medgr2.schemas.errors import ConflictError, DataError, StorageError, UsageError
 
-RACERS = Path(__file__).parents[1] / "racers.py"
-
 
 def ids(lake: Lake, table: str = "items", column: str = "item_id") -> list[str]:
     return sorted(lake.read(table, [column])[column].to_pylist())
-
-
-def race(storage: StorageSettings, *commands: list[str]) -> list[str]:
-    children = [
-        subprocess.Popen(
-            [sys.executable, str(RACERS), *command],
-            env=environment(storage),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for command in commands
-    ]
-    said = []
-    for child in children:
-        out, err = child.communicate(timeout=300)
-        assert child.returncode == 0, err
-        said.append(out)
-    return said
 
 
 def test_rows_come_back_with_declared_columns_and_types(storage: StorageSettings) -> None:
@@ -125,9 +102,7 @@ def test_columns_and_rows_are_chosen(storage: StorageSettings) -> None:
         lake.read("nope")
 
 
-def test_a_column_added_later_is_null_in_older_rows(
-    storage: StorageSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_column_added_later_is_null_in_older_rows(storage: StorageSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     lake = Lake(storage)
     lake.append("items", [{"item_id": "old"}], once="1")
     stale = lake.delta("items")

@@ -44,7 +44,11 @@ def test_of_many_creates_at_once_one_wins(storage: StorageSettings) -> None:
     store = open_store(storage)
     for round_ in range(5):
         with ThreadPoolExecutor(8) as pool:
-            won = [n for n, mine in enumerate(pool.map(lambda n, r=round_: store.create(f"r/{r}", b"%d" % n), range(8))) if mine]  # type: ignore[misc]
+            won = [
+                n
+                for n, mine in enumerate(pool.map(lambda n, r=round_: store.create(f"r/{r}", b"%d" % n), range(8)))
+                if mine
+            ]  # type: ignore[misc]
         assert len(won) == 1
         assert store.get(f"r/{round_}") == b"%d" % won[0]
 

@@ -1,0 +1,54 @@
+"""Reading of a table's data files. A night leaves many tiny ones, and on S3 each costs several requests; as a
+data file never changes, the tiny ones are kept in memory and only new ones are fetched."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import pyarrow as pa
+
+SMALL_BYTES = 32_000
+KEPT_FILES = 4000
+
+
+class SmallFiles:
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, ...], pa.Table] = OrderedDict()
+
+    def table(self, delta: Any, schema: pa.Schema, columns: list[str], where: Any | None) -> pa.Table:
+        """The rows of this state of the table; a column that a file lacks is null there."""
+        dataset = delta.to_pyarrow_dataset().replace_schema(schema)
+        sizes = _sizes(delta)
+        small, large = [schema.empty_table()], []
+        for fragment in dataset.get_fragments(where):  # those that the statistics do not rule out
+            if sizes.get(fragment.path.rpartition("/")[2], SMALL_BYTES) >= SMALL_BYTES:
+                large.append(fragment)
+            else:
+                small.append(self._small(delta.table_uri, fragment, schema))
+        held = pa.concat_tables(small)
+        held = (held if where is None else held.filter(where)).select(columns)
+        if not large:
+            return held
+        return pa.concat_tables([held, _dataset(large, schema, dataset).to_table(columns=columns, filter=where)])
+
+    def _small(self, uri: str, fragment: Any, schema: pa.Schema) -> pa.Table:
+        name = (uri, fragment.path, *schema.names)
+        found = self._kept.get(name)
+        if found is None:
+            found = self._kept[name] = fragment.to_table(schema=schema)
+            while len(self._kept) > KEPT_FILES:
+                self._kept.popitem(last=False)
+        return found
+
+
+def _dataset(fragments: list[Any], schema: pa.Schema, whole: Any) -> Any:
+    import pyarrow.dataset as pads
+
+    return pads.FileSystemDataset(fragments, schema, whole.format, whole.filesystem)
+
+
+def _sizes(delta: Any) -> dict[str, int]:
+    actions = pa.table(delta.get_add_actions(flatten=True))
+    names = actions["path"].to_pylist()
+    return {n.rpartition("/")[2]: size for n, size in zip(names, actions["size_bytes"].to_pylist(), strict=True)}

@@ -48,9 +48,8 @@ def diff(a: str, b: str, as_json: bool) -> None:
     lake = _lake()
     first, second = versions.resolve(lake, a), versions.resolve(lake, b)
     found = versions.diff(lake, first, second)
-    document = {"a": first.ref, "b": second.ref, "added": found.added, "removed": found.removed}
-    if not as_json:
-        document |= {"added": len(found.added), "removed": len(found.removed)}
+    ids = {"added": list(found.added), "removed": list(found.removed)}
+    document = {"a": first.ref, "b": second.ref, **(ids if as_json else {name: len(of) for name, of in ids.items()})}
     emit_one(document, as_json=as_json)
 
 

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medgr2.infra.objects import ObjectStore
 from medgr2.schemas.digest import canonical_json, digest_of
 from medgr2.schemas.errors import DataError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-FEATURES = ("lp", "agree")
 FEWEST = 20
 FEWEST_OF_A_KIND = 3
 FOLDS = 5
 REVIEW = "review more items and import the verdicts"
+
+
+def _confidence(lp: float) -> float:
+    """lp crowds against zero and has a long tail; on a log scale a straight line can tell its items apart."""
+    return -math.log(max(-lp, 1e-6))
+
+
+# What the regression sees: a name, the signal behind it, and its scale. A changed scale needs a new name.
+FEATURES: dict[str, tuple[str, Callable[[float], float]]] = {
+    "confidence": ("lp", _confidence),
+    "agree": ("agree", float),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +49,7 @@ class Quality(BaseModel):
 
 
 class Calibration(BaseModel):
-    """A logistic regression on standardised signals. Its id is the digest of its content."""
+    """A logistic regression on standardised features of the signals. Its id is the digest of its content."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,21 +72,21 @@ class Calibration(BaseModel):
         """p(valid); None when a signal is missing or no number, since a guess would count as a judgement."""
         z = self.intercept
         for name, mean, scale, weight in zip(self.features, self.mean, self.scale, self.weights, strict=True):
-            value = signals.get(name)
-            if value is None or not math.isfinite(value):
+            value = _feature(name, signals)
+            if value is None:
                 return None
             z += weight * (value - mean) / scale
         return 1.0 / (1.0 + math.exp(-z)) if z >= 0 else math.exp(z) / (1.0 + math.exp(z))
 
 
-def fit(audits: Sequence[Audit], *, scorer: str, features: Sequence[str] = FEATURES) -> Calibration:
+def fit(audits: Sequence[Audit], *, scorer: str, features: Sequence[str] = tuple(FEATURES)) -> Calibration:
     """Deterministic: the order of the audits does not matter."""
     import numpy as np
     from sklearn.model_selection import StratifiedKFold
 
     rows = sorted(audits, key=lambda audit: audit.item_id)
     _check(rows, features)
-    x = np.array([[audit.signals[name] for name in features] for audit in rows], dtype=np.float64)
+    x = np.array([[_feature(name, audit.signals) for name in features] for audit in rows], dtype=np.float64)
     y = np.array([audit.valid for audit in rows], dtype=np.int64)
     mean, scale, weights, intercept = _regress(x, y)
     inside = _predict(x, mean, scale, weights, intercept)
@@ -124,9 +134,15 @@ def load(store: ObjectStore, calibration_id: str) -> Calibration:
         found = Calibration.model_validate_json(store.get(_key(calibration_id)))
     except ValidationError:
         found = None
-    if found is None or found.id != calibration_id:
-        raise DataError(f"calibration {calibration_id[:12]} is damaged", where=store.uri, next_command=REVIEW)
+    if found is None or found.id != calibration_id or not set(found.features) <= set(FEATURES):
+        raise DataError(f"calibration {calibration_id[:12]} is damaged or of another version", where=store.uri, next_command=REVIEW)
     return found
+
+
+def _feature(name: str, signals: Mapping[str, float | None]) -> float | None:
+    signal, scale = FEATURES[name]
+    value = signals.get(signal)
+    return scale(value) if value is not None and math.isfinite(value) else None
 
 
 def _key(calibration_id: str) -> str:
@@ -152,11 +168,10 @@ def _check(rows: Sequence[Audit], features: Sequence[str]) -> None:
             next_command=REVIEW,
         )
     for name in features:
-        values = [audit.signals.get(name) for audit in rows]
-        broken = sum(value is None or not math.isfinite(value) for value in values)
+        broken = sum(_feature(name, audit.signals) is None for audit in rows)
         if broken:
             raise DataError(
-                f"the signal {name!r} of {broken} of {len(rows)} audited items is no number",
+                f"the signal {FEATURES[name][0]!r} of {broken} of {len(rows)} audited items is no number",
                 where="calibration",
                 next_command="score these items again, or leave them out",
             )

@@ -8,19 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from medgr2.infra.objects_folder import FolderStore
 from medgr2.models.calibration import Audit, Calibration, expected_calibration_error, fit, load, save
 from medgr2.schemas.errors import DataError
 
 
-def audits(n: int = 200, seed: int = 0, slope: float = 3.0) -> list[Audit]:
+def audits(n: int = 200, seed: int = 0, slope: float = 1.5) -> list[Audit]:
     rng = np.random.default_rng(seed)
     rows = []
     for i in range(n):
-        lp, agree = float(rng.normal(-1.0, 0.5)), float(rng.integers(0, 9)) / 8
-        p = 1 / (1 + math.exp(-(slope * (lp + 1.0) + slope * (agree - 0.5))))
-        rows.append(Audit(f"{i:064x}", {"lp": lp, "agree": agree}, bool(rng.random() < p)))
+        confidence, agree = float(rng.normal(3.0, 1.5)), float(rng.integers(0, 9)) / 8
+        p = 1 / (1 + math.exp(-slope * (confidence - 3.0 + 2 * agree - 1)))
+        rows.append(Audit(f"{i:064x}", {"lp": -math.exp(-confidence), "agree": agree}, bool(rng.random() < p)))
     return rows
 
 
@@ -48,16 +47,17 @@ def test_it_learns_what_is_there_and_nothing_from_noise() -> None:
 
 def test_p_is_the_fitted_regression() -> None:
     calibration = fit(audits(), scorer="s")
-    signals = {"lp": -0.7, "agree": 0.75}
+    assert calibration.features == ("confidence", "agree")
+    seen = (-math.log(0.7), 0.75)
     z = calibration.intercept + sum(
-        w * (signals[f] - m) / s
-        for f, m, s, w in zip(
-            calibration.features, calibration.mean, calibration.scale, calibration.weights, strict=True
-        )
+        w * (x - m) / s
+        for x, m, s, w in zip(seen, calibration.mean, calibration.scale, calibration.weights, strict=True)
     )
-    assert calibration.p(signals) == pytest.approx(1 / (1 + math.exp(-z)))
-    assert calibration.p({"lp": -1e9, "agree": 0.0}) == 0.0
-    assert calibration.p({"lp": 1e9, "agree": 1.0}) == 1.0
+    assert calibration.p({"lp": -0.7, "agree": 0.75}) == pytest.approx(1 / (1 + math.exp(-z)))
+    assert (calibration.p({"lp": -1e300, "agree": 0.0}) or 0.0) < 1e-9
+    best = calibration.p({"lp": 0.0, "agree": 1.0})
+    assert best is not None
+    assert 0.9 < best < 1.0  # a log-probability of zero is the surest there is, and still a number
 
 
 @pytest.mark.parametrize("signals", [{}, {"lp": 1.0}, {"lp": None, "agree": 1.0}, {"lp": math.nan, "agree": 1.0}])

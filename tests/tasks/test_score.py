@@ -23,14 +23,14 @@ from PIL import Image
 
 FAIR = Quality(auroc=0.8, ece=0.05)
 CALIBRATION = Calibration(
-    scorer="s", features=("lp", "agree"), mean=(-1.0, 0.5), scale=(1.0, 0.5), weights=(2.0, 2.0), intercept=0.0,
+    scorer="s", features=("confidence", "agree"), mean=(0.0, 0.5), scale=(1.0, 0.5), weights=(2.0, 2.0), intercept=0.0,
     audits=50, valid=25, in_sample=FAIR, cross_validated=FAIR,
 )  # fmt: skip
 GOOD, POOR, REFUSED, LOST, ODD = ("1" * 64, "2" * 64, "3" * 64, "4" * 64, "5" * 64)
 MEASURED = Measured(
     scorer="s",
     signals={
-        GOOD: {"lp": 0.0, "agree": 1.0},
+        GOOD: {"lp": -0.1, "agree": 1.0},
         POOR: {"lp": -3.0, "agree": 0.0},
         LOST: {"lp": 0.0},
         ODD: {"lp": math.nan, "agree": 1.0},
@@ -92,7 +92,7 @@ def test_the_same_judgement_has_the_same_id_and_another_one_another() -> None:
 def test_a_row_says_where_it_came_from() -> None:
     (row,) = judge({GOOD: ()}, MEASURED, CALIBRATION, tau=0.8, run="r")
     assert (row["cell"], row["calibration"], row["scorer"]) == ("k1,k2", CALIBRATION.id, "s")
-    assert row["p_valid"] == pytest.approx(1 / (1 + math.exp(-4)))
+    assert row["p_valid"] == pytest.approx(1 / (1 + math.exp(-(2 * math.log(10) + 2))))
 
 
 def test_one_stage_a_signal() -> None:

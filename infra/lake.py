@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
@@ -32,6 +33,10 @@ class Lake:
         self.storage = storage
         self._options = _s3_options(storage)
         self._small_files = SmallFiles()
+        self._idle: dict[str, list[Any]] = defaultdict(list)
+
+    def __reduce__(self) -> tuple[type[Lake], tuple[StorageSettings]]:
+        return (Lake, (self.storage,))  # to a worker goes the address, never an open table
 
     def append(self, table: str, rows: Rows, *, once: str) -> bool:
         """Append all rows under the name `once`; False, and nothing written, when that name was used before."""
@@ -42,11 +47,11 @@ class Lake:
             return False
 
         def attempt() -> bool:
-            delta = self.delta(table)
-            if delta.transaction_version(once) is not None:
-                return False
-            self.commit(delta, data, claims={once: 1})
-            return True
+            with self.state(table, write=True) as delta:
+                if delta.transaction_version(once) is not None:
+                    return False
+                self.commit(delta, data, claims={once: 1})
+                return True
 
         return self.retry(f"append to {table}", attempt)
 
@@ -56,31 +61,60 @@ class Lake:
         if data.num_rows == 0:
             return 0
 
+        few = pc.field(key).isin(data[key]) if data.num_rows < 1000 else None
+
         def attempt() -> int:
-            delta = self.delta(table)
-            held = self.read_at(delta, table, [key], pc.field(key).isin(data[key]) if data.num_rows < 1000 else None)
-            new = data.filter(pc.invert(pc.is_in(data[key], value_set=held[key])))
-            if new.num_rows:
-                # Whoever commits to this table in between makes this fail: its rows were not looked at.
-                self.commit(delta, new, strict=True)
-            return int(new.num_rows)
+            with self.state(table, write=True) as delta:
+                held = self.read_at(delta, table, [key], few)
+                new = data.filter(pc.invert(pc.is_in(data[key], value_set=held[key])))
+                if new.num_rows:
+                    # Whoever commits to this table in between makes this fail: its rows were not looked at.
+                    self.commit(delta, new, strict=True)
+                return int(new.num_rows)
 
         return self.retry(f"append to {table}", attempt)
 
     def read(self, table: str, columns: Sequence[str] | None = None, where: Where | None = None) -> pa.Table:
-        delta = self.retry(f"read {table}", lambda: self.opened(table))
-        return self.read_at(delta, table, columns, where)
+        def attempt() -> pa.Table:
+            with self.state(table) as delta:
+                return self.read_at(delta, table, columns, where)
+
+        return self.retry(f"read {table}", attempt)
 
     def files(self, table: str) -> list[str]:
         """The data files of the table as it is now: paths, or s3:// addresses."""
-        delta = self.retry(f"read {table}", lambda: self.opened(table))
-        return sorted(_plain(uri) for uri in delta.file_uris()) if delta else []
+
+        def attempt() -> list[str]:
+            with self.state(table) as delta:
+                return sorted(uri.removeprefix("file://") for uri in delta.file_uris()) if delta else []
+
+        return self.retry(f"read {table}", attempt)
 
     def uri(self, table: str) -> str:
         return f"{self.storage.root}/lake/{_declared(table).name}"
 
-    def opened(self, table: str) -> Any | None:
-        """The Delta table at its newest version, untouched; None before its first row."""
+    @contextlib.contextmanager
+    def state(self, table: str, *, write: bool = False) -> Iterator[Any]:
+        """The table at its newest version; to read, None before its first row; to write, made and brought up to
+        its declared schema. Lent to one at a time: if it moved on between a read and a commit, the commit would
+        overlook what came in between."""
+        from deltalake.exceptions import DeltaError
+
+        declared, idle = _declared(table), self._idle[table]
+        delta = idle.pop() if idle else None
+        try:
+            if delta is not None:
+                delta.update_incremental()  # a few requests, where opening takes dozens
+        except (DeltaError, OSError):
+            delta = None
+        delta = delta or self._open(table)
+        if write:
+            delta = self._evolve(delta or self._make(declared), declared)
+        yield delta
+        if delta is not None:
+            idle.append(delta)
+
+    def _open(self, table: str) -> Any | None:
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
@@ -89,34 +123,29 @@ class Lake:
         except TableNotFoundError:
             return None
 
-    def delta(self, table: str) -> Any:
-        """The Delta table to write to: made when it is not there, brought up to its declared schema."""
+    def _make(self, declared: Table) -> Any:
         from deltalake import DeltaTable
 
-        declared, found = _declared(table), self.opened(table)
-        if found is None:
-            found = DeltaTable.create(
-                self.uri(table),
-                schema=declared.schema,
-                mode="ignore",
-                name=table,
-                description=declared.about,
-                configuration={STATISTICS: ",".join(declared.statistics), "delta.checkpointInterval": "10"},
-                storage_options=self._options,
-            )
-        return self._evolve(found, declared)
+        return DeltaTable.create(
+            self.uri(declared.name),
+            schema=declared.schema,
+            mode="ignore",
+            name=declared.name,
+            description=declared.about,
+            configuration={STATISTICS: ",".join(declared.statistics), "delta.checkpointInterval": "10"},
+            storage_options=self._options,
+        )
 
     def _evolve(self, delta: Any, declared: Table) -> Any:
-        from deltalake import DeltaTable, Schema
+        from deltalake import Schema
 
         held = {f.name for f in delta.schema().fields}
         missing = [f for f in Schema.from_arrow(declared.schema).fields if f.name not in held]
-        wanted = ",".join(declared.statistics)
         if missing:
             delta.alter.add_columns(missing)
-            if delta.metadata().configuration.get(STATISTICS) != wanted:
-                delta.alter.set_table_properties({STATISTICS: wanted})
-            return DeltaTable(delta.table_uri, storage_options=self._options)
+        # Only ever widened: a process of an older release may be writing too.
+        if not set(declared.statistics) <= set(delta.metadata().configuration.get(STATISTICS, "").split(",")):
+            delta.alter.set_table_properties({STATISTICS: ",".join(declared.statistics)})
         return delta
 
     def commit(
@@ -246,10 +275,6 @@ def _expression(where: Where | None, schema: pa.Schema) -> Any:
 
 def _listed(schema: pa.Schema) -> str:
     return ", ".join(schema.names)
-
-
-def _plain(uri: str) -> str:
-    return uri.removeprefix("file://")
 
 
 def _first_line(e: Exception) -> str:

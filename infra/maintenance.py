@@ -9,9 +9,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict
 
 from medgr2.infra.lake import Lake, to_arrow
 from medgr2.infra.objects import ObjectStore
@@ -19,6 +16,7 @@ from medgr2.infra.objects_folder import FolderStore, stale_temporaries
 from medgr2.infra.staging import staged, unstage
 from medgr2.infra.versions import claim
 from medgr2.schemas.tables import TABLES
+from pydantic import BaseModel, ConfigDict
 
 GRACE_SECONDS = 24 * 3600.0
 RETENTION_HOURS = 7 * 24
@@ -78,12 +76,12 @@ def give_up(lake: Lake, publish_id: str) -> bool:
     A publisher that is merely slow finds its claim taken and starts over under another id."""
 
     def attempt() -> bool:
-        delta = lake.delta("versions")
-        if lake.read_at(delta, "versions", ["publish_id"], {"publish_id": publish_id}).num_rows:
-            return False
-        if delta.transaction_version(claim(publish_id)) is None:
-            lake.commit(delta, to_arrow("versions", []), claims={claim(publish_id): 1})
-        return True
+        with lake.state("versions", write=True) as delta:
+            if lake.read_at(delta, "versions", ["publish_id"], {"publish_id": publish_id}).num_rows:
+                return False
+            if delta.transaction_version(claim(publish_id)) is None:
+                lake.commit(delta, to_arrow("versions", []), claims={claim(publish_id): 1})
+            return True
 
     return lake.retry("give up an unfinished publish", attempt)
 
@@ -103,32 +101,31 @@ def _delete_rows(lake: Lake, publish_ids: list[str]) -> None:
     if not publish_ids:
         return
     listed = ", ".join(f"'{publish_id}'" for publish_id in publish_ids)  # hexadecimal digests
-    lake.retry(
-        "remove the rows of unfinished publishes", lambda: lake.delta("membership").delete(f"publish_id IN ({listed})")
-    )
+
+    def attempt() -> None:
+        with lake.state("membership", write=True) as delta:
+            delta.delete(f"publish_id IN ({listed})")
+
+    lake.retry("remove the rows of unfinished publishes", attempt)
 
 
 def _compact_table(lake: Lake, name: str, dry_run: bool, retention_hours: int) -> TableReport | None:
-    delta = lake.retry(f"read {name}", lambda: lake.opened(name))
-    if delta is None:
-        return None
-    files = len(delta.file_uris())
-    compacted = files if files >= SMALL_FILES else 0
-    if compacted and not dry_run:
-        done: dict[str, Any] = lake.retry(f"compact {name}", lambda: lake.delta(name).optimize.compact())
-        compacted = int(done["numFilesRemoved"])
-    vacuumed = lake.retry(f"vacuum {name}", lambda: _vacuum(lake, name, retention_hours, dry_run=True))
-    if vacuumed and not dry_run:
-        vacuumed = lake.retry(f"vacuum {name}", lambda: _vacuum(lake, name, retention_hours, dry_run=False))
-    return TableReport(table=name, files=files, compacted=compacted, vacuumed=vacuumed)
+    def attempt() -> TableReport | None:
+        with lake.state(name) as delta:
+            if delta is None:
+                return None
+            files = len(delta.file_uris())
+            compacted = files if files >= SMALL_FILES else 0
+            if compacted and not dry_run:
+                compacted = int(delta.optimize.compact()["numFilesRemoved"])
+            # `full` also finds the data files of writers that died before their commit. Asked first, because
+            # even a vacuum of nothing is written to the log.
+            old = len(delta.vacuum(retention_hours, dry_run=True, enforce_retention_duration=False, full=True))
+            if old and not dry_run:
+                delta.vacuum(retention_hours, dry_run=False, enforce_retention_duration=False, full=True)
+            return TableReport(table=name, files=files, compacted=compacted, vacuumed=old)
 
-
-def _vacuum(lake: Lake, name: str, retention_hours: int, *, dry_run: bool) -> int:
-    """`full` also finds the data files of writers that died before their commit."""
-    delta = lake.opened(name)
-    if delta is None:
-        return 0
-    return len(delta.vacuum(retention_hours, dry_run=dry_run, enforce_retention_duration=False, full=True))
+    return lake.retry(f"compact {name}", attempt)
 
 
 def _remove_stale(lake: Lake, store: ObjectStore, before: float, dry_run: bool) -> Iterator[str]:

@@ -20,7 +20,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-
 from medgr2.infra.lake import Lake, to_arrow
 from medgr2.infra.opening import open_store
 from medgr2.infra.staging import stage, unstage
@@ -104,7 +103,10 @@ class _Change:
         return version
 
     def _commit(self, images: Mapping[str, str]) -> DatasetVersion | None:
-        delta = self.lake.delta("versions")
+        with self.lake.state("versions", write=True) as delta:
+            return self._commit_on(delta, images)
+
+    def _commit_on(self, delta: Any, images: Mapping[str, str]) -> DatasetVersion | None:
         history = _history(self.lake.read_at(delta, "versions", where={"dataset": self.dataset}))
         done = next((v for v in history if v.publish_id == self.publish_id), None)
         if done is not None:
@@ -205,15 +207,15 @@ def tag(lake: Lake, dataset: str, version: int, name: str) -> None:
     resolve(lake, f"{dataset}@{version}")
 
     def attempt() -> None:
-        delta = lake.delta("tags")
-        held = lake.read_at(delta, "tags", where={"dataset": dataset, "tag": name}).to_pylist()
-        newest = max(held, key=lambda row: int(row["sequence"]), default=None)
-        if newest is not None and newest["version"] == version:
-            return
-        sequence = int(newest["sequence"]) + 1 if newest else 1
-        row = {"dataset": dataset, "tag": name, "version": version, "sequence": sequence}
-        data = to_arrow("tags", [row | {"tagged_at": datetime.now(UTC)}])
-        lake.commit(delta, data, claims={f"tag:{dataset}:{name}": sequence})
+        with lake.state("tags", write=True) as delta:
+            held = lake.read_at(delta, "tags", where={"dataset": dataset, "tag": name}).to_pylist()
+            newest = max(held, key=lambda row: int(row["sequence"]), default=None)
+            if newest is not None and newest["version"] == version:
+                return
+            sequence = int(newest["sequence"]) + 1 if newest else 1
+            row = {"dataset": dataset, "tag": name, "version": version, "sequence": sequence}
+            data = to_arrow("tags", [row | {"tagged_at": datetime.now(UTC)}])
+            lake.commit(delta, data, claims={f"tag:{dataset}:{name}": sequence})
 
     lake.retry(f"tag {dataset}@{version}", attempt)
 

@@ -72,6 +72,12 @@ def killed(lake: Lake, op: str, when: str) -> None:
     print(f"{version.ref} after {done} writes")
 
 
+def opened(lake: Lake, table: str) -> Any:
+    """The table's own Delta handle, to look at it or to damage it."""
+    with Lake(lake.storage).state(table, write=True) as delta:
+        return delta
+
+
 def race(storage: StorageSettings, *commands: list[str]) -> list[str]:
     from storage_fixtures import environment
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from racers import race
+from racers import opened, race
 
 from medgr2.infra.lake import STATISTICS, Lake, to_arrow
 from medgr2.infra.settings import StorageSettings
@@ -52,7 +52,7 @@ def test_a_name_is_remembered_after_checkpoint_and_compaction(folder_storage: St
     lake = Lake(folder_storage)
     for i in range(12):
         lake.append("items", [{"item_id": str(i)}], once=str(i))
-    delta = lake.delta("items")
+    delta = opened(lake, "items")
     delta.optimize.compact()
     delta.create_checkpoint()
     for commit in Path(folder_storage.root, "lake", "items", "_delta_log").glob("*[0-9].json"):
@@ -105,7 +105,7 @@ def test_columns_and_rows_are_chosen(storage: StorageSettings) -> None:
 def test_a_column_added_later_is_null_in_older_rows(storage: StorageSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     lake = Lake(storage)
     lake.append("items", [{"item_id": "old"}], once="1")
-    stale = lake.delta("items")
+    stale = opened(lake, "items")
     before = tables.ITEMS
     longer = before.schema.append(pa.field("laterality", pa.string())).append(pa.field("tags", pa.list_(pa.string())))
     after = dataclasses.replace(before, schema=longer, statistics=(*before.statistics, "laterality"))
@@ -115,7 +115,7 @@ def test_a_column_added_later_is_null_in_older_rows(storage: StorageSettings, mo
     ]
     assert lake.append("items", [{"item_id": "new", "laterality": "left", "tags": ["t"]}], once="2")
     assert lake.read("items", ["item_id"], {"laterality": "left"}).to_pylist() == [{"item_id": "new"}]
-    assert lake.delta("items").metadata().configuration[STATISTICS].endswith("laterality")
+    assert opened(lake, "items").metadata().configuration[STATISTICS].endswith("laterality")
     # A process of the older release that is still running can read, and append.
     monkeypatch.setitem(tables.TABLES, "items", before)
     assert ids(lake) == ["new", "old"]
@@ -132,7 +132,7 @@ def test_no_free_text_reaches_the_transaction_log(folder_storage: StorageSetting
     lake.append("images", [{"image_id": "i", "report": "SECRET-REPORT", "patient_key": "SECRET-KEY"}], once="1")
     lake.append("items", [{"item_id": "i", "question": "SECRET-Q", "rationale": "SECRET-R"}], once="1")
     for name in ("images", "items"):
-        lake.delta(name).create_checkpoint()
+        opened(lake, name).create_checkpoint()
     logs = list(Path(folder_storage.root).rglob("_delta_log/*"))
     assert any(p.suffix == ".parquet" for p in logs)
     assert not [p for p in logs if b"SECRET" in p.read_bytes()]
@@ -141,12 +141,12 @@ def test_no_free_text_reaches_the_transaction_log(folder_storage: StorageSetting
 def test_deleting_rows_rewrites_files_and_leaves_no_deletion_vector(folder_storage: StorageSettings) -> None:
     lake = Lake(folder_storage)
     lake.append("items", [{"item_id": i} for i in "abc"], once="1")
-    lake.delta("items").delete("item_id = 'b'")
+    opened(lake, "items").delete("item_id = 'b'")
     assert ids(lake) == ["a", "c"]
     import pyarrow.parquet as pq
 
     assert sorted(i for f in lake.files("items") for i in pq.read_table(f)["item_id"].to_pylist()) == ["a", "c"]
-    assert lake.delta("items").protocol().reader_features in (None, [])
+    assert opened(lake, "items").protocol().reader_features in (None, [])
 
 
 def test_unknown_columns_and_wrong_types_are_refused_without_quoting_values(folder_storage: StorageSettings) -> None:

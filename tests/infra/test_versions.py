@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from racers import race
+from racers import opened, race
 
 from medgr2.infra.lake import Lake
 from medgr2.infra.opening import open_store
@@ -124,7 +124,7 @@ def _show(lake: Lake, ref: str) -> None:
 def test_members_that_do_not_match_their_digest_are_refused(folder_storage: StorageSettings) -> None:
     lake = lake_with_items(folder_storage)
     one = change(lake, "abc")
-    lake.delta("membership").delete("item_id = 'b'")
+    opened(lake, "membership").delete("item_id = 'b'")
     with pytest.raises(DataError, match="ds@1 was published with 3 items, and 2 that differ"):
         members(lake, one)
 

@@ -146,17 +146,24 @@ def rehearsals(
     template: str,
     band: tuple[float, float],
 ) -> list[Prompt]:
-    """Lessons as prompts of GRPO: only those within the difficulty band, where replies still differ."""
-    return [
-        Prompt(
-            image=images.path(lesson.image_id),
-            user=_asked(lesson, Role.POLICY, template),
-            key=lesson.draft.answer,
-            options=len(lesson.draft.options),
-            quality=judgement.p_valid,
-        )
-        for lesson in lessons
-        if (judgement := judged.get(lesson.item_id))
-        and judgement.p_valid is not None
-        and in_band(judgement.agree, *band)
-    ]
+    """Lessons as prompts of GRPO: only those within the difficulty band, where replies still differ.
+
+    A question by people needs a measured pass rate like any other, but no p(valid): its key is taken to be right.
+    """
+    tried = []
+    for lesson in lessons:
+        judgement = judged.get(lesson.item_id)
+        if judgement is None or not in_band(judgement.agree, *band):
+            continue
+        quality = 1.0 if lesson.human else judgement.p_valid
+        if quality is not None:
+            tried.append(
+                Prompt(
+                    image=images.path(lesson.image_id),
+                    user=_asked(lesson, Role.POLICY, template),
+                    key=lesson.draft.answer,
+                    options=len(lesson.draft.options),
+                    quality=quality,
+                )
+            )
+    return tried

@@ -67,7 +67,7 @@ class Schoolroom:
         self.lake.append_new("items", [row], key="item_id")
         return item.item_id
 
-    def score(self, item_id: str, agree: float, p_valid: float, when: datetime = NOW) -> None:
+    def score(self, item_id: str, agree: float, p_valid: float | None, when: datetime = NOW) -> None:
         row: dict[str, Any] = {"item_id": item_id, "agree": agree, "p_valid": p_valid, "scored_at": when}
         self.lake.append_new("scores", [row | {"score_id": f"{item_id}-{when:%s}"}], key="score_id")
 

@@ -100,6 +100,16 @@ def test_grpo_takes_the_band_of_the_newest_scores(room: Any) -> None:
     assert [(p.image.name, p.key, p.options, p.quality) for p in tried] == [(pictures[1], "B", 4, 0.9)]
 
 
+def test_grpo_takes_measured_questions_by_people_but_no_item_that_was_not_judged(room: Any) -> None:
+    asked = room.item(room.picture(1), 1, "human")
+    made = room.item(room.picture(2), 2)
+    for item in (asked, made):
+        room.score(item, 0.5, None)
+    lessons = read_lessons(room.lake, [room.source("both", [asked, made])])
+    tried = rehearsals(lessons, judgements(room.lake, [asked, made]), room.images, "{question}{options}", (0.1, 0.95))
+    assert [(p.key, p.quality) for p in tried] == [("B", 1.0)]
+
+
 def test_grpo_runs_and_new_scores_are_a_new_training(room: Any) -> None:
     items = [room.item(room.picture(i), i) for i in range(3)]
     for item in items:

@@ -19,7 +19,7 @@ from typing import Any
 from medgr2.infra.settings import Settings
 from medgr2.schemas.errors import DataError, NightStoppedError
 
-CONTENTS = {"seed-qa": 150, "heldout": 300, "corrupt": 3}
+SEED_QUESTIONS, HELDOUT_QUESTIONS, CORRUPT = 150, 300, 3
 DEADLINE_SECONDS = 300
 
 
@@ -45,7 +45,13 @@ def build(world: EmbeddedWorld, seed: int, images: int) -> None:
     draft = whole.with_name(f".{whole.name}.{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
     truth = draft / world.truth.relative_to(whole)
-    counts = {"images": images, "seed": seed, **CONTENTS}
+    counts = {
+        "images": images,
+        "seed": seed,
+        "seed-qa": min(SEED_QUESTIONS, images),
+        "heldout": min(HELDOUT_QUESTIONS, images),
+        "corrupt": CORRUPT,
+    }
     options = [text for name, n in counts.items() for text in (f"--{name}", str(n))]
     _run(["hospital", "--out", str(draft / world.hospital.name), "--truth", str(truth), *options])
     try:

@@ -1,0 +1,149 @@
+"""The whole loop through real Prefect, Ray, Delta and TRL: killed again and again it ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from medgr2.infra.lake import Lake
+from medgr2.infra.settings import StorageSettings
+
+from conftest import PrefectServer, medgr2, wait_for  # type: ignore[attr-defined]
+
+DRIVER = Path(__file__).with_name("small_loop.py")
+SEED = "5"
+DEADLINE_SECONDS = 500
+KILLED_DURING = ("ingest", "generate", "score-agree", "train", "evaluate")
+CHANGING = {"added_at", "scored_at", "published_at", "registered_at", "evaluated_at", "used_at", "reviewed_at", "finished_at"}
+TABLES = ("images", "items", "scores", "membership", "versions", "reviews", "models", "uses", "evals")
+
+
+def environment(server: PrefectServer, folder: Path, mode: str) -> dict[str, str]:
+    return server.environment(
+        MEDGR2_STORAGE__ROOT=str(folder / "root"),
+        MEDGR2_EMBEDDED__FOLDER=str(folder / "embedded"),
+        MEDGR2_COMPUTE__MODE=mode,
+        MEDGR2_PRIVACY__PATIENT_KEY="the same key for both of the two roots",
+    )
+
+
+def start(env: dict[str, str], folder: Path, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as err, (folder / "out.json").open("wb") as out:
+        return subprocess.Popen([sys.executable, str(DRIVER), SEED, "1"], env=env, cwd=folder, stdout=out, stderr=err)
+
+
+def finish(env: dict[str, str], folder: Path) -> list[dict[str, Any]]:
+    log = folder / "last.log"
+    process = start(env, folder, log)
+    try:
+        code = process.wait(timeout=DEADLINE_SECONDS)
+    finally:
+        process.kill()
+    assert code == 0, log.read_text()[-4000:]
+    found: list[dict[str, Any]] = json.loads((folder / "out.json").read_text().splitlines()[-1])
+    return found
+
+
+def content(folder: Path) -> dict[str, list[str]]:
+    lake = Lake(StorageSettings(root=str(folder / "root")))
+    return {
+        table: sorted(
+            json.dumps({k: v for k, v in row.items() if k not in CHANGING}, default=str, sort_keys=True)
+            for row in lake.read(table).to_pylist()
+        )
+        for table in TABLES
+    }
+
+
+def executions(folder: Path) -> list[tuple[str, str, int]]:
+    rows = Lake(StorageSettings(root=str(folder / "root"))).read("outcomes").to_pylist()
+    return sorted((row["stage"], row["key"], row["attempt"]) for row in rows)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (report,) = finish(environment(prefect_server, folder, "inline"), folder)
+    assert report["night"]["publish"]["added"] > 0
+    assert report["candidate"]
+    return folder
+
+
+@pytest.mark.crash
+@pytest.mark.e2e
+@pytest.mark.timeout(1500)
+def test_a_loop_killed_in_every_stage_ends_as_one_that_was_not(
+    prefect_server: PrefectServer, undisturbed: Path, tmp_path: Path
+) -> None:
+    env = environment(prefect_server, tmp_path, "ray-local")
+    for stage in KILLED_DURING:
+        log = tmp_path / f"{stage}.log"
+        process = start(env, tmp_path, log)
+        try:
+            wait_for(
+                lambda log=log, stage=stage, process=process: (  # type: ignore[misc]
+                    f"{stage}: " in log.read_text() or process.poll() is not None
+                ),
+                DEADLINE_SECONDS,
+                f"stage {stage} to begin",
+            )
+            time.sleep(1.0)
+            os.kill(process.pid, signal.SIGKILL)
+        finally:
+            process.kill()
+            process.wait(timeout=30)
+        assert f"{stage}: " in log.read_text(), log.read_text()[-3000:]
+    finish(env, tmp_path)
+    expected = content(undisturbed)
+    found = content(tmp_path)
+    for table in TABLES:
+        assert found[table] == expected[table], table
+    assert executions(tmp_path) == executions(undisturbed), "a finished cell was done again, or one is missing"
+
+
+@pytest.mark.e2e
+def test_the_same_loop_again_buys_nothing(prefect_server: PrefectServer, undisturbed: Path) -> None:
+    before = content(undisturbed)
+    finish(environment(prefect_server, undisturbed, "inline"), undisturbed)
+    plans = [line for line in (undisturbed / "last.log").read_text().splitlines() if " new, " in line]
+    assert len(plans) >= 8
+    assert [line for line in plans if ": 0 new, " not in line] == []
+    assert content(undisturbed) == before
+
+
+@pytest.mark.e2e
+def test_an_item_is_explained_from_its_image_to_its_model(prefect_server: PrefectServer, undisturbed: Path) -> None:
+    env = environment(prefect_server, undisturbed, "inline")
+    (row,) = json.loads(
+        medgr2(env, undisturbed, "query", "--json", "select min(item_id) id from members where dataset = 'loop'")
+    )
+    story = json.loads(medgr2(env, undisturbed, "explain", row["id"], "--json"))
+    image = undisturbed / "root" / "images" / "sha256" / story["image"]["image_id"][:2] / story["image"]["image_id"]
+    assert image.is_file()
+    assert story["generation"]["outcome"] == "accepted"
+    assert [s["verdict"] for s in story["scores"]] == ["accepted"]
+    assert "loop@1" in [v["version"] for v in story["versions"]]
+    assert {"policy", "generator"} <= {m["role"] for m in story["models"]}
+    registered = json.loads(medgr2(env, undisturbed, "models", "--json"))
+    parents = {m["model_id"]: m["parent"] for m in registered}
+    grpo = next(m for m in registered if m["method"] == "grpo")
+    assert parents[parents[grpo["model_id"]]] == "", "grpo <- sft <- base"
+    assert grpo["dataset_digest"] == story["versions"][-1]["digest"]
+
+
+@pytest.mark.e2e
+def test_documented_reading_commands_run(prefect_server: PrefectServer, undisturbed: Path) -> None:
+    env = environment(prefect_server, undisturbed, "inline")
+    from test_docs import reading_commands  # type: ignore[import-not-found]
+
+    commands = reading_commands()
+    assert len(commands) > 10
+    for command in commands:
+        medgr2(env, undisturbed, *command[1:])

@@ -1,0 +1,66 @@
+"""What the documents tell people to type exists; what only reads is typed for real in tests/e2e/test_loop.py."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from medgr2.flows.cli import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+READING = {"query", "versions", "models", "doctor", "config", "compact"}
+
+
+def documents() -> list[Path]:
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Every `medgr2 ...` line of a shell block; SQL given over several lines included."""
+    for path in documents():
+        for block in re.findall(r"```(?:sh|bash)\n(.*?)```", path.read_text(), re.S):
+            lexer = shlex.shlex(block, posix=True, punctuation_chars="\n")
+            lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t", True, "#"
+            words: list[str] = []
+            for token in [*lexer, "\n"]:
+                if set(token) == {"\n"}:
+                    if words[:1] == ["medgr2"]:
+                        yield path.name, words
+                    words = []
+                else:
+                    words.append(token)
+
+
+def reading_commands() -> list[list[str]]:
+    return [words for _, words in commands() if words[1] in READING and not any("ds@" in word for word in words)]
+
+
+def test_documents_hold_commands() -> None:
+    assert {"README.md", "operating.md", "data-model.md"} <= {name for name, _ in commands()}
+
+
+@pytest.mark.parametrize(("where", "words"), list(commands()), ids=lambda v: " ".join(v)[:60] if isinstance(v, list) else v)
+def test_a_documented_command_parses(where: str, words: list[str]) -> None:
+    command: click.Command = cli
+    arguments = words[1:]
+    context = click.Context(cli)
+    while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
+        found = command.get_command(context, arguments[0])
+        assert found is not None, f"{where}: {' '.join(words)}"
+        command, arguments = found, arguments[1:]
+    command.make_context("medgr2", list(arguments), resilient_parsing=False)
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for path in documents():
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name} -> {target}"
+
+
+def test_files_named_in_the_readme_exist() -> None:
+    for name in re.findall(r"`((?:tests|docs|infra|models|flows|tasks|schemas|phantoms)/[\w/.]*)`", (ROOT / "README.md").read_text()):
+        assert (ROOT / name).exists(), name

@@ -2,6 +2,7 @@
 
 A worker is a class named by import path, built as Worker(recipe, settings) once per process, called with a batch:
 `__call__(cells: Sequence[Cell]) -> Iterable[Outcome]`, one outcome per cell, in any order, each as it finishes.
+What it raises is its cells' failure, except errors of the settings, the store or a missing extra: those stop the stage.
 """
 
 from __future__ import annotations

@@ -12,12 +12,11 @@ from typing import Any
 import ray
 from medgr2.infra.compute import Resources, Work
 from medgr2.infra.dispatch import Dispatch
-from medgr2.infra.ray_actor import PoolWorker, worker_environment
+from medgr2.infra.ray_actor import PoolWorker, Said, worker_environment
 from medgr2.infra.ray_local import cores, start_ray
 from medgr2.infra.settings import Settings
-from medgr2.infra.worker import Trouble
 from medgr2.schemas.cells import Cell, Outcome
-from medgr2.schemas.errors import NightStoppedError, SettingsError
+from medgr2.schemas.errors import Medgr2Error, NightStoppedError, SettingsError
 
 DEPTH = 2
 """Batches at a worker: while one is worked on, the next is there already."""
@@ -170,7 +169,7 @@ class _Run:
     def _heard(self, lane: _Lane) -> Iterator[Outcome]:
         running = lane.running[0]
         try:
-            group: list[Outcome | Trouble | None] = ray.get(next(running.stream))
+            group: list[Said] = ray.get(next(running.stream))
         except (ray.exceptions.RayError, StopIteration) as e:
             yield from self._lost(lane, "worker_died", type(e).__name__)
             return
@@ -178,6 +177,8 @@ class _Run:
             if isinstance(said, Outcome):
                 del running.waiting[said.key]
                 yield self._dispatch.finished(said)
+            elif isinstance(said, Medgr2Error):
+                raise said
             elif said is not None:
                 yield from self._dispatch.raised(list(running.waiting.values()), said, alone=len(running.batch) == 1)
             else:

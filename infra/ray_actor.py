@@ -6,12 +6,15 @@ import os
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from medgr2.infra.settings import Settings
-from medgr2.infra.worker import Trouble, Worker, build_worker, work_through
+from medgr2.infra.worker import STOPPING, Trouble, Worker, build_worker, work_through
 from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.errors import Medgr2Error
+
+Said: TypeAlias = Outcome | Trouble | Medgr2Error | None
+"""None ends a batch; an error ends the stage."""
 
 
 class PoolWorker:
@@ -23,7 +26,7 @@ class PoolWorker:
         os.environ.update(environ)
         self._built: queue.SimpleQueue[Medgr2Error | None] = queue.SimpleQueue()
         self._batches: queue.SimpleQueue[Sequence[Cell]] = queue.SimpleQueue()
-        self._said: queue.SimpleQueue[Outcome | Trouble | None] = queue.SimpleQueue()
+        self._said: queue.SimpleQueue[Said] = queue.SimpleQueue()
         threading.Thread(target=self._live, args=(path, recipe, settings), name="worker", daemon=True).start()
 
     def ready(self) -> Medgr2Error | None:
@@ -33,7 +36,7 @@ class PoolWorker:
     def pid(self) -> int:
         return os.getpid()
 
-    def work(self, cells: Sequence[Cell]) -> Iterator[list[Outcome | Trouble | None]]:
+    def work(self, cells: Sequence[Cell]) -> Iterator[list[Said]]:
         """Groups of what finished; the last entry of the last group is None."""
         self._batches.put(cells)
         ended = False
@@ -51,8 +54,7 @@ class PoolWorker:
         try:
             worker: Worker = build_worker(path, recipe, settings)
         except Medgr2Error as e:
-            e.__cause__ = None  # may not be picklable
-            self._built.put(e)
+            self._built.put(_sendable(e))
             return
         self._built.put(None)
         while True:
@@ -60,10 +62,18 @@ class PoolWorker:
             try:
                 for said in work_through(worker, batch):
                     self._said.put(said)
+            except STOPPING as e:
+                self._said.put(_sendable(e))
             except BaseException:
                 # Out of memory, or a worker that must not go on: for the driver this process is dead.
                 os._exit(1)
             self._said.put(None)
+
+
+def _sendable(error: Medgr2Error) -> Medgr2Error:
+    """Its cause and its frames may hold what cannot be pickled, and what must not leave the process."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def worker_environment(cpus: float) -> dict[str, Any]:

@@ -12,8 +12,11 @@ from pathlib import Path
 from medgr2.infra.journal_segment import value_text
 from medgr2.infra.settings import Settings
 from medgr2.schemas.cells import Cell, Outcome, Recipe
-from medgr2.schemas.errors import Medgr2Error, NightStoppedError
+from medgr2.schemas.errors import Medgr2Error, MissingExtraError, NightStoppedError, SettingsError, StorageError
 from medgr2.schemas.vocabulary import Verdict
+
+STOPPING = (SettingsError, StorageError, MissingExtraError)
+"""No cell is to blame: a lost bucket would cost every cell an attempt. A worker that raises one stops the stage."""
 
 Worker = Callable[[Sequence[Cell]], Iterable[Outcome]]
 
@@ -53,9 +56,7 @@ def work_through(worker: Worker, batch: Sequence[Cell]) -> Iterator[Outcome | Tr
                 raise TypeError("a worker yields outcomes and nothing else")
             if waiting.pop(outcome.key, None) is not None:
                 yield as_stored(outcome)
-    except GeneratorExit:
-        raise
-    except (KeyboardInterrupt, MemoryError):
+    except (GeneratorExit, KeyboardInterrupt, MemoryError, *STOPPING):
         raise
     except BaseException as e:
         yield trouble_of(e)

@@ -6,7 +6,6 @@ import pickle
 from collections.abc import Iterable, Sequence
 
 import pytest
-
 from medgr2.infra.compute import Work, open_compute
 from medgr2.infra.dispatch import Dispatch
 from medgr2.infra.settings import ComputeSettings, Settings

@@ -88,10 +88,11 @@ def test_a_merge_killed_before_its_deletes_reads_the_same(store: FolderStore, mo
     for n in range(FAN_IN):
         journal.append([done(n), failed(n + 100, 1)])
     before = Journal(store, "squares").outcomes()
+    real = FolderStore(store.root)
     for kill_after in (0, 1, 7):
         left = kill_after
 
-        def delete(key: str, real: FolderStore = FolderStore(store.root)) -> None:
+        def delete(key: str) -> None:
             nonlocal left
             if left == 0:
                 raise KeyboardInterrupt

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from medgr2.infra.settings import Settings
 from medgr2.schemas.cells import Cell, Outcome, Recipe
+from medgr2.schemas.errors import StorageError
 
 
 class Counting:
@@ -30,6 +31,8 @@ class Counting:
         n = cell.inputs["n"]
         if do == "raise":
             raise ValueError(f"the patient is called {n}")
+        if do == "bucket":
+            raise StorageError("the bucket is gone", where="s3://b", next_command="bring it back")
         if do == "die":
             os.kill(os.getpid(), 9)
         if do == "hang":

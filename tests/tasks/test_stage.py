@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-
 from medgr2.infra.compute import Work
 from medgr2.infra.journal import Journal
 from medgr2.infra.objects_folder import FolderStore
@@ -200,6 +199,19 @@ def test_a_store_that_fills_up_stops_the_stage(site: Site, monkeypatch: pytest.M
     monkeypatch.setattr(site.store, "create", create)
     with pytest.raises(StorageError, match="no space"):
         site.run(cells(50))
+
+
+@pytest.mark.parametrize("mode", ["inline", "ray-local"])
+def test_a_store_that_a_worker_loses_stops_the_stage_and_costs_no_attempt(tmp_path: Path, mode: str) -> None:
+    if mode == "ray-local":
+        pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    site = Site(tmp_path, mode=mode, workers=1)
+    with pytest.raises(StorageError, match="the bucket is gone") as e:
+        site.run(cells(30, {12: "bucket"}), batch_size=30)
+    assert e.value.next_command == "bring it back"
+    held = Journal(site.store, "squares").outcomes()
+    assert {o.verdict for o in held.values()} == {Verdict.ACCEPTED}
+    assert len(held) == 12
 
 
 def test_ctrl_c_keeps_what_is_finished(site: Site) -> None:

@@ -47,6 +47,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"machine: {platform.machine()}, {os.cpu_count()} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS')}")
     print(f"command: {' '.join(['python', 'benchmarks/reward_signals.py', *sys.argv[1:]])}")
+    print(f"weights: {weights(options.model)[:12]}")
     with tempfile.TemporaryDirectory() as folder:
         measure(options, Path(folder))
 
@@ -56,7 +57,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     rows = hospital(options, folder / "hospital", truth)
     engine = TransformersEngine(options.model)
     parameters = GenerateParameters(samples=options.samples)
-    recipe = generate.recipe(sha256_hex((options.model / "model.safetensors").read_bytes()), parameters)
+    recipe = generate.recipe(weights(options.model), parameters)
     cells = list(generate.cells(recipe, rows, question_types=list(QuestionType), samples=options.samples))
     paths = {row["image_id"]: row["path"] for row in rows}
     wishes = [Wish(c.image, paths[c.image], c.inputs["question_type"], c.inputs["report"], c.seed) for c in cells]
@@ -150,6 +151,10 @@ def ask_oracle(items: dict[str, Item], truth: Path) -> dict[str, bool]:
         input="\n".join(lines), capture_output=True, text=True, check=True,
     )  # fmt: skip
     return {row["item_id"]: bool(row["valid"]) for row in map(json.loads, done.stdout.splitlines())}
+
+
+def weights(folder: Path) -> str:
+    return sha256_hex((folder / "model.safetensors").read_bytes())
 
 
 def share(part: int, whole: int) -> str:

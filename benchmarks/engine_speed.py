@@ -55,11 +55,13 @@ def main() -> None:
             if dtype == "float64":
                 alone = [requests[i : i + 1] for i in range(options.prompts)]
                 rate(
-                    "engine float64 one prompt a call, drafts", drafts, lambda e=engine: [e.complete(r) for r in alone]
+                    "engine float64 one prompt a call, drafts",
+                    drafts,
+                    lambda e=engine, a=alone: [e.complete(r) for r in a],
                 )
                 asked = [answering(r) for r in requests]
-                rate("lp readings", len(asked), lambda e=engine: e.logprobs([a[0] for a in asked]))
-                rate("agree items (K = 8)", len(asked), lambda e=engine: e.complete([a[1] for a in asked]))
+                rate("lp readings", len(asked), lambda e=engine, a=asked: e.logprobs([one[0] for one in a]))
+                rate("agree items (K = 8)", len(asked), lambda e=engine, a=asked: e.complete([one[1] for one in a]))
 
 
 def make_requests(folder: Path, prompts: int, samples: int) -> list[Request]:

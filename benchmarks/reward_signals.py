@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sklearn.metrics import roc_auc_score
+
 from medgr2.models.calibration import Audit, fit, quality
 from medgr2.models.engine import TransformersEngine
 from medgr2.models.gates import GateContext, sift
@@ -33,7 +35,6 @@ from medgr2.schemas.items import Draft, Item
 from medgr2.schemas.parameters import GenerateParameters, ScoreParameters
 from medgr2.schemas.vocabulary import QuestionType
 from medgr2.tasks import generate, score
-from sklearn.metrics import roc_auc_score
 
 
 def main() -> None:

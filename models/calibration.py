@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from medgr2.infra.objects import ObjectStore
 from medgr2.schemas.digest import canonical_json, digest_of
 from medgr2.schemas.errors import DataError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 FEWEST = 20
 FEWEST_OF_A_KIND = 3
@@ -135,7 +136,9 @@ def load(store: ObjectStore, calibration_id: str) -> Calibration:
     except ValidationError:
         found = None
     if found is None or found.id != calibration_id or not set(found.features) <= set(FEATURES):
-        raise DataError(f"calibration {calibration_id[:12]} is damaged or of another version", where=store.uri, next_command=REVIEW)
+        raise DataError(
+            f"calibration {calibration_id[:12]} is damaged or of another version", where=store.uri, next_command=REVIEW
+        )
     return found
 
 

@@ -12,14 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from medgr2.models.noise import NoiseStream, gumbel
+from medgr2.models.decoding import Row, decode
+from medgr2.models.noise import NoiseStream
 from medgr2.models.prompts import chat
 from medgr2.schemas.errors import DataError, NotFoundError, UsageError
-
-if TYPE_CHECKING:
-    import torch
 
 DTYPES = ("float64", "float32", "bfloat16")
 ROWS = 128  # sequences decoded side by side: more gains nothing on a CPU and holds more memory
@@ -116,64 +114,21 @@ class TransformersEngine:
     def _complete(self, requests: Sequence[Request]) -> list[list[Completion]]:
         import torch
 
+        size = int(self.model.get_output_embeddings().weight.shape[0])
+        rows = [
+            Row(prompt, NoiseStream(seed, size), request.temperature, request.max_new_tokens)
+            for prompt, request in enumerate(requests)
+            for seed in request.seeds
+        ]
         with torch.inference_mode():
-            inputs = self._read([r.image_path for r in requests], [r.text for r in requests])
-            mask = inputs["attention_mask"]
-            positions = (mask.cumsum(-1) - 1).clamp(min=0)
-            seen = self.model(**inputs, position_ids=positions, use_cache=True, logits_to_keep=1)
-            rows = [(i, seed) for i, request in enumerate(requests) for seed in request.seeds]
-            owner = torch.tensor([i for i, _ in rows], device=self.device)
-            cache, logits = seen.past_key_values, seen.logits[:, -1][owner]
-            cache.batch_select_indices(owner)
-            mask, position = mask[owner], positions[owner, -1:]
-            noise = [NoiseStream(seed, logits.shape[-1]) for _, seed in rows]
-            tokens: list[list[int]] = [[] for _ in rows]
-            finished = [False] * len(rows)
-            alive = list(range(len(rows)))
-            while alive:
-                chosen = self._choose(logits, [(requests[rows[r][0]].temperature, noise[r]) for r in alive])
-                stays: list[int] = []
-                for place, row in enumerate(alive):
-                    token = int(chosen[place])
-                    finished[row] = token in self._end
-                    if not finished[row]:
-                        tokens[row].append(token)
-                        if len(tokens[row]) < requests[rows[row][0]].max_new_tokens:
-                            stays.append(place)
-                if not stays:
-                    break
-                if len(stays) < len(alive):
-                    keep = torch.tensor(stays, device=self.device)
-                    cache.batch_select_indices(keep)
-                    mask, position, chosen = mask[keep], position[keep], chosen[keep]
-                    alive = [alive[place] for place in stays]
-                mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
-                position = position + 1
-                seen = self.model(
-                    input_ids=chosen[:, None],
-                    attention_mask=mask,
-                    position_ids=position,
-                    past_key_values=cache,
-                    use_cache=True,
-                )
-                logits = seen.logits[:, -1]
+            decode(
+                self.model, self._read([r.image_path for r in requests], [r.text for r in requests]), rows, self._end
+            )
         results: list[list[Completion]] = [[] for _ in requests]
-        texts = self.processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        for (i, _), text, ids, ended in zip(rows, texts, tokens, finished, strict=True):
-            results[i].append(Completion(text=text, finished=ended, tokens=len(ids)))
+        texts = self.processor.tokenizer.batch_decode([row.tokens for row in rows], skip_special_tokens=True)
+        for row, text in zip(rows, texts, strict=True):
+            results[row.prompt].append(Completion(text=text, finished=row.finished, tokens=len(row.tokens)))
         return results
-
-    def _choose(self, logits: torch.Tensor, rows: Sequence[tuple[float, NoiseStream]]) -> torch.Tensor:
-        """Gumbel-max: the argmax of logits/T plus Gumbel noise is one sample of softmax(logits/T)."""
-        import numpy as np
-        import torch
-
-        scores = logits.to(torch.float64).cpu().numpy()
-        drawn = [place for place, (temperature, _) in enumerate(rows) if temperature > 0]
-        if drawn:
-            heat = np.array([rows[place][0] for place in drawn])
-            scores[drawn] = scores[drawn] / heat[:, None] + gumbel([rows[place][1] for place in drawn])
-        return torch.from_numpy(np.argmax(scores, axis=-1)).to(self.device)
 
     def _logprobs(self, readings: Sequence[Reading]) -> list[LogProb]:
         import torch

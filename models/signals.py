@@ -49,7 +49,11 @@ class LogProbability:
     parameters: Mapping[str, JsonValue] = {}
 
     def measure(
-        self, engine: TransformersEngine, prompt: str, exams: Sequence[Exam], parameters: Mapping[str, Any]  # noqa: ARG002
+        self,
+        engine: TransformersEngine,
+        prompt: str,
+        exams: Sequence[Exam],
+        parameters: Mapping[str, Any],  # noqa: ARG002
     ) -> list[dict[str, Any]]:
         readings = [
             Reading(e.image_path, answering_text(prompt, e.question, e.options), reply_text(e.rationale, e.answer))

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from medgr2.infra.lake import Lake
 from medgr2.models.calibration import Audit
 from medgr2.schemas.digest import digest_of
 from medgr2.schemas.errors import DataError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 NEAR_TAU = 0.5
 TOP = 0.25

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from medgr2.infra.objects_folder import FolderStore
 from medgr2.models.calibration import Audit, Calibration, expected_calibration_error, fit, load, save
 from medgr2.schemas.errors import DataError

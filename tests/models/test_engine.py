@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from medgr2.models.engine import Reading, Request, TransformersEngine
 from medgr2.models.noise import NoiseStream, gumbel
 from medgr2.models.prompts import ANSWER, GENERATE_DIRECT, answering_text, generating_text, load_prompt, reply_text
 from medgr2.schemas.errors import DataError, NotFoundError
 from medgr2.schemas.vocabulary import Modality, QuestionType
-from PIL import Image
 
 BASE = Path(__file__).parents[2] / "models" / "base"
 PLACES = ("upper left", "upper right", "lower left", "nowhere")

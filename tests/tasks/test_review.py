@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,9 @@ def test_before_a_calibration_the_whole_range_is_seen() -> None:
     chosen = sample_for_review(rows, 10, seed=1)
     lps = sorted(next(r["lp"] for r in rows if r["item_id"] == i) for i in chosen)
     assert len(set(chosen)) == 10
-    assert lps[0] < -9 and lps[-1] > -1
-    assert all(0.5 < b - a < 1.5 for a, b in zip(lps, lps[1:], strict=False))
+    assert lps[0] < -9
+    assert lps[-1] > -1
+    assert all(0.5 < b - a < 1.5 for a, b in pairwise(lps))
 
 
 def test_few_items_are_all_asked_about_and_reviewed_ones_never_again() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from medgr2.infra.images import ImageStore
 from medgr2.infra.opening import open_store
 from medgr2.infra.settings import Settings, StorageSettings
@@ -19,7 +21,6 @@ from medgr2.schemas.items import Item
 from medgr2.schemas.parameters import ScoreParameters
 from medgr2.schemas.vocabulary import QuestionType, Verdict
 from medgr2.tasks.score import EXAM_FIELDS, Measured, ScoreWorker, judge, recipe
-from PIL import Image
 
 FAIR = Quality(auroc=0.8, ece=0.05)
 CALIBRATION = Calibration(

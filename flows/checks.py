@@ -10,9 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from pydantic import BaseModel, ConfigDict
+
 from medgr2.infra.settings import Settings
 from medgr2.schemas.errors import Medgr2Error, MissingExtraError, StorageError
-from pydantic import BaseModel, ConfigDict
 
 LOW_DISK_GB = 2
 

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import click
+
 from medgr2.schemas.errors import ExitCode, Medgr2Error, UsageError
 
 COMMANDS: dict[str, str] = {

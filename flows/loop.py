@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
 from medgr2.flows.refresh import announce, data_refresh
 from medgr2.infra.workspace import open_workspace
 from medgr2.schemas.parameters import LoopParameters
 from medgr2.schemas.reports import CycleReport, DatasetVersion, Exam, NightReport
 from medgr2.tasks import improve
 from medgr2.tasks.night import Night, open_night
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 
 
 @flow(name="closed-loop", description="Cycles of refresh, train, evaluate, promote and regenerate.")

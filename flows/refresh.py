@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
 from medgr2.flows.embedded import EmbeddedWorld, ask_reviewer, build, embedded_world
 from medgr2.flows.intake import take_in
 from medgr2.infra.settings import load_settings
@@ -16,8 +19,6 @@ from medgr2.tasks import generate as generation
 from medgr2.tasks import publish as publication
 from medgr2.tasks.night import Night, open_night
 from medgr2.tasks.stage import say_plan
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 
 RETRIES = 2
 RETRY_SECONDS = 10

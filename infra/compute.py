@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from medgr2.infra.dispatch import Dispatch
 from medgr2.infra.settings import Settings
 from medgr2.infra.worker import build_worker, work_through
 from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.errors import MissingExtraError
-from pydantic import BaseModel, ConfigDict, Field
 
 
 class Resources(BaseModel):

@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from medgr2.infra.compute import Work, require_ray
 from medgr2.infra.journal import Journal
 from medgr2.infra.settings import PREFIX, Settings
 from medgr2.schemas.cells import Cell, Outcome
 from medgr2.schemas.errors import NightStoppedError, SettingsError
 from medgr2.schemas.vocabulary import Verdict
-from pydantic import BaseModel
 
 ENTRYPOINT = "python -m medgr2.tasks.stage_job"
 POLL_SECONDS = 2.0

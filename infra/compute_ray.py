@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+
 from medgr2.infra.compute import Resources, Work
 from medgr2.infra.dispatch import Dispatch
 from medgr2.infra.ray_actor import PoolWorker, Said, worker_environment

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
+
 from medgr2.infra.journal_index import Index
 from medgr2.infra.journal_segment import (
     Clock,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from medgr2.infra.journal_segment import FAILED, VERDICTS, IndexColumns, key_words
 from medgr2.schemas.vocabulary import Verdict
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
 from medgr2.schemas.cells import Outcome
 from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.errors import DataError

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
+
 from medgr2.infra.lake_files import SmallFiles
 from medgr2.infra.settings import StorageSettings
 from medgr2.schemas.errors import ConflictError, DataError, StorageError, UsageError

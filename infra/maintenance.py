@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict
+
 from medgr2.infra.lake import Lake, to_arrow
 from medgr2.infra.objects import ObjectStore
 from medgr2.infra.objects_folder import FolderStore, stale_temporaries
 from medgr2.infra.staging import staged, unstage
 from medgr2.infra.versions import claim
 from medgr2.schemas.tables import TABLES
-from pydantic import BaseModel, ConfigDict
 
 GRACE_SECONDS = 24 * 3600.0
 RETENTION_HOURS = 7 * 24

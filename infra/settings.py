@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, cast
 
-from medgr2.schemas.errors import SettingsError
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from medgr2.schemas.errors import SettingsError
 
 PREFIX = "MEDGR2_"
 ComputeMode = Literal["inline", "ray-local", "ray-job"]

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
+
 from medgr2.infra.lake import Lake, to_arrow
 from medgr2.infra.opening import open_store
 from medgr2.infra.staging import stage, unstage

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from medgr2.models.rewards import Judged, Preset, RewardScheme
 from medgr2.models.training import (
     TrainerSettings,
@@ -17,7 +19,6 @@ from medgr2.models.training import (
     schedule,
     train_to_folder,
 )
-from pydantic import Field
 
 BAND = (0.1, 0.95)
 

@@ -10,12 +10,13 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from medgr2.infra.lake import Lake
 from medgr2.infra.objects import ObjectStore
 from medgr2.schemas.digest import digest_of
 from medgr2.schemas.errors import ConflictError, NotFoundError, UsageError
 from medgr2.schemas.vocabulary import Role
-from pydantic import BaseModel, ConfigDict, Field
 
 Purpose = Literal["train", "evaluate"]
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from medgr2.models.training import (
     TrainerSettings,
     common_arguments,
@@ -16,7 +18,6 @@ from medgr2.models.training import (
     schedule,
     train_to_folder,
 )
-from pydantic import Field
 
 
 @dataclass(frozen=True, slots=True)

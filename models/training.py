@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
 from medgr2.models.checkpoints import drop_leftovers, durable, latest_checkpoint, rename_whole
 from medgr2.schemas.errors import DataError, SettingsError
-from pydantic import BaseModel, ConfigDict, Field
 
 RECORD = "training.json"
 

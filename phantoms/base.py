@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from medgr2_phantoms.lessons import Album, Kind, fill_album, make_batch
 from medgr2_phantoms.questions import LETTERS
 from medgr2_phantoms.tinyvlm import build_model, build_processor, build_tokenizer

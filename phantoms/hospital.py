@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+
 from medgr2_phantoms.questions import QUESTION_TYPES, TOPICS, ask, fixed_label
 from medgr2_phantoms.reports import write_report
 from medgr2_phantoms.world import Scene, draw, sample_scene

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
 from medgr2_phantoms.questions import CAPTION_PROMPT, QUESTION_TYPES, ask, describe, fixed_label, generating_prompt
 from medgr2_phantoms.reports import write_report
 from medgr2_phantoms.tinyvlm import IMAGE

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from medgr2_phantoms.questions import QUESTION_TYPES, Question, ask, fixed_label, generating_prompt
 from medgr2_phantoms.reports import write_report
 from medgr2_phantoms.world import SIDE, Scene, Site, draw, sample_scene

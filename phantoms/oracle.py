@@ -17,9 +17,10 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from medgr2_phantoms.questions import BALANCE, LETTERS, TOPICS
 from medgr2_phantoms.world import Scene
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 # Each row is a grammar: one choice from every slot makes a question that a reader would understand.
 GRAMMAR: dict[str, tuple[tuple[tuple[str, ...], ...], ...]] = {

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
 from medgr2_phantoms.world import FINDINGS, GRADES, LOOKS, MODALITIES, PLACES, Scene, anatomies
 
 LETTERS = ("A", "B", "C", "D")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from medgr2_phantoms.world import FINDINGS, GRADES, MODALITIES, PLACES, Scene, anatomies
 
 WRONG = 0.13

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
 from medgr2_phantoms.questions import BALANCE, CAPTION_PROMPT, QUESTION_TYPES, ask, describe, generating_prompt
 from medgr2_phantoms.reports import write_report
 from medgr2_phantoms.world import sample_scene

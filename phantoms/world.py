@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
+
 from medgr2_phantoms import anatomy
 from medgr2_phantoms.anatomy import Field, Structure, band, disc
-from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
 from medgr2.schemas.digest import canonical_json, digest_of
 from medgr2.schemas.vocabulary import Verdict
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 
 class Recipe(BaseModel):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Self
 
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
 from medgr2.schemas.digest import digest_of
 from medgr2.schemas.vocabulary import LETTERS, QuestionType
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Draft(BaseModel):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Literal, Self
 
-from medgr2.schemas.vocabulary import QuestionType
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from medgr2.schemas.vocabulary import QuestionType
 
 Reviewer = Literal["people", "phantoms"]
 EMBEDDED = "embedded"

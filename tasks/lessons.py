@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+
 from medgr2.infra.images import ImageStore
 from medgr2.infra.lake import Lake
 from medgr2.infra.versions import members, resolve

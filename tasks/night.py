@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from medgr2.infra import versions
 from medgr2.infra.workspace import Workspace
 from medgr2.models.model_ref import base_model
@@ -11,7 +13,6 @@ from medgr2.models.registry import Registration, Registry
 from medgr2.schemas.errors import DataError, NotFoundError
 from medgr2.schemas.parameters import RefreshParameters
 from medgr2.schemas.vocabulary import Role
-from pydantic import BaseModel, ConfigDict, Field
 
 
 class Night(BaseModel):

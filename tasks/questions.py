@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from medgr2.infra import versions
 from medgr2.infra.settings import Settings
 from medgr2.infra.workspace import Workspace
@@ -18,7 +20,6 @@ from medgr2.schemas.items import Item
 from medgr2.schemas.reports import DatasetVersion, StageReport
 from medgr2.schemas.vocabulary import Origin, Split, Verdict
 from medgr2.tasks.stage import Announce, StageRequest, run_and_record
-from pydantic import ValidationError
 
 HumanDataset = Literal["seed", "heldout"]
 SPLIT_OF: dict[str, Split] = {"seed": Split.TRAIN, "heldout": Split.HELDOUT}

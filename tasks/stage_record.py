@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pyarrow as pa
+
 from medgr2.infra.lake import Lake
 from medgr2.schemas.digest import digest_of_ids
 from medgr2.schemas.tables import OUTCOMES

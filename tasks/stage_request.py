@@ -7,13 +7,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from medgr2.infra.compute import Resources, Work
 from medgr2.infra.objects import ObjectStore
 from medgr2.infra.settings import Settings
 from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.digest import digest_of
 from medgr2.schemas.reports import StageReport
-from pydantic import BaseModel, ConfigDict, Field
 
 
 class StageRequest(BaseModel):

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
 from medgr2.infra.artifacts import put_folder
 from medgr2.infra.images import ImageStore
 from medgr2.infra.lake import Lake
@@ -24,7 +26,6 @@ from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.errors import ConflictError, DataError, UsageError
 from medgr2.schemas.vocabulary import Role
 from medgr2.tasks.lessons import examples, judgements, judgements_digest, read_lessons, rehearsals
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 STAGE = "train"
 CODE = "1"

@@ -6,8 +6,9 @@ import csv
 import io
 from pathlib import Path
 
-from medgr2.infra.settings import Settings, load_settings
 from PIL import Image
+
+from medgr2.infra.settings import Settings, load_settings
 
 COLUMNS = ["file", "modality", "patient_id", "report", "source", "split", "finding"]
 KEY = "0123456789abcdef0123456789abcdef"

@@ -13,9 +13,10 @@ from typing import Any
 
 import boto3
 import pytest
-from medgr2.infra.settings import S3Settings, StorageSettings
 from pydantic import SecretStr
 from s3.ceph import ACCESS_KEY, SECRET_KEY, Ceph, free_port, missing_binaries
+
+from medgr2.infra.settings import S3Settings, StorageSettings
 
 BUCKET = "medgr2-tests"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+
 from medgr2.flows.output import emit_one
 from medgr2.infra.settings import load_settings
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
+from pydantic import BaseModel
+
 from medgr2.flows.output import emit
 from medgr2.infra.settings import PREFIX, load_settings
-from pydantic import BaseModel
 
 
 @click.group(name="config", help="The settings in force and where they come from.")

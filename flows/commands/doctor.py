@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import click
+
 from medgr2.flows.checks import run_checks
 from medgr2.flows.output import emit
 from medgr2.infra.settings import load_settings

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+
 from medgr2.flows.output import emit_one
 from medgr2.infra.settings import load_settings
 

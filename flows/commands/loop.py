@@ -6,6 +6,7 @@ import json
 import time
 
 import click
+
 from medgr2.flows.output import emit
 from medgr2.flows.prefect_home import prepare
 from medgr2.infra.settings import load_settings

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import click
+
 from medgr2.flows.output import emit
 from medgr2.infra.settings import load_settings
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+
 from medgr2.flows.output import emit, emit_one
 from medgr2.infra.settings import load_settings
 from medgr2.schemas.errors import UsageError

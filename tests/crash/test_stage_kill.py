@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import alive, children
+
 from medgr2.infra.journal import Journal
 from medgr2.infra.objects_folder import FolderStore
-from processes import alive, children
 
 pytestmark = pytest.mark.crash
 HERE = Path(__file__).parent

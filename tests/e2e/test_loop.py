@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import PrefectServer, medgr2, wait_for  # type: ignore[attr-defined]
+
 from medgr2.infra.lake import Lake
 from medgr2.infra.settings import StorageSettings
-
-from conftest import PrefectServer, medgr2, wait_for  # type: ignore[attr-defined]
 
 DRIVER = Path(__file__).with_name("small_loop.py")
 SEED = "5"

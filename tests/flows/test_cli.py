@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from medgr2.flows.cli import COMMANDS, run
 from medgr2.infra.lake import Lake
 from medgr2.infra.settings import load_settings

@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Iterable, Sequence
 
 import pytest
+
 from medgr2.infra.compute import Work, open_compute
 from medgr2.infra.dispatch import Dispatch
 from medgr2.infra.settings import ComputeSettings, Settings

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from medgr2.infra import compute_job
 from medgr2.infra.compute import Work
 from medgr2.infra.compute_job import RayJob, job_environment

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
 from medgr2.infra.compute import Resources, Work
 from medgr2.infra.settings import ComputeSettings, Settings, StorageSettings
 from medgr2.schemas.cells import Cell, Outcome, Recipe
@@ -143,6 +144,7 @@ def test_workers_know_the_drivers_settings_and_use_one_thread(tmp_path: Path, mo
 
 def test_a_gpu_stage_without_a_gpu_is_refused_at_once(tmp_path: Path) -> None:
     import ray
+
     from medgr2.infra.ray_local import start_ray
 
     start_ray()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from medgr2.infra import journal as journal_module
 from medgr2.infra.journal import FAN_IN, Journal
 from medgr2.infra.journal_index import Standing

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from medgr2.infra.journal import FAN_IN, Journal
 from medgr2.infra.journal_writer import JournalWriter
 from medgr2.infra.objects_folder import FolderStore

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from medgr2.infra.object_keys import check_key
 from medgr2.schemas.errors import UsageError
 

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from medgr2.infra.opening import open_store
 from medgr2.infra.settings import StorageSettings
 from medgr2.schemas.errors import NotFoundError, UsageError

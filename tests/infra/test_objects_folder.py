@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
 from medgr2.infra.objects_folder import FolderStore, stale_temporaries
 from medgr2.schemas.errors import StorageError
 

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from pydantic import SecretStr
+from storage_fixtures import BUCKET, s3_settings
+
 from medgr2.infra.objects_s3 import S3Store
 from medgr2.infra.opening import open_store, prove_create_only
 from medgr2.infra.settings import StorageSettings
 from medgr2.schemas.errors import StorageError
-from pydantic import SecretStr
-from storage_fixtures import BUCKET, s3_settings
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from medgr2.infra.objects_folder import FolderStore
 from medgr2.infra.opening import open_store, prove_create_only
 from medgr2.infra.settings import StorageSettings

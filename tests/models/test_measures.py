@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from medgr2.models.measures import Answer, Rule, decide, mcnemar, summarise
 from medgr2.schemas.errors import DataError
 

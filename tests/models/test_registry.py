@@ -5,6 +5,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+
 from medgr2.infra.lake import Lake
 from medgr2.infra.objects_folder import FolderStore
 from medgr2.infra.settings import StorageSettings

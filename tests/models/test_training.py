@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from medgr2.models.checkpoints import latest_checkpoint, seal
 from medgr2.models.training import RECORD, schedule
 from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.errors import DataError, SettingsError
-from PIL import Image
 
 BASE = Path(__file__).parents[2] / "models" / "base"
 # Each process is forked from one that has imported the libraries and done nothing else.

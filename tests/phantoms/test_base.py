@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from medgr2_phantoms.base import loss_of, pretrain, rate_at, save
 from medgr2_phantoms.lessons import fill_album
 from medgr2_phantoms.measure import Sitter, answering, generating, prepare
@@ -66,6 +67,7 @@ def test_pretraining_twice_gives_the_same_weights():
 
 def test_the_lean_loss_is_the_model_s_own():
     import numpy as np
+
     from medgr2_phantoms.lessons import make_batch
 
     tokenizer = build_tokenizer(0)

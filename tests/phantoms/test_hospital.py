@@ -6,6 +6,7 @@ import json
 from collections import Counter, defaultdict
 
 import pytest
+
 from medgr2_phantoms.questions import QUESTION_TYPES
 from medgr2_phantoms.world import FINDINGS, MODALITIES
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from medgr2_phantoms.questions import LETTERS
 
 

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
+
 from medgr2_phantoms.questions import (
     LETTERS,
     QUESTION_TYPES,

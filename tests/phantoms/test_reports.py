@@ -1,6 +1,7 @@
 """Reports are a noisy source: mostly right, partly wrong, partly silent."""
 
 import numpy as np
+
 from medgr2_phantoms.reports import MISSING, WRONG, write_report
 from medgr2_phantoms.world import sample_scene
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from medgr2_phantoms.lessons import fill_album, lesson, make_batch
 from medgr2_phantoms.questions import BALANCE, LETTERS
 from medgr2_phantoms.tinyvlm import MARKS, build_model, build_processor, build_tokenizer

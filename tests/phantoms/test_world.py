@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from medgr2_phantoms.world import (
     FINDINGS,
     GRADES,

@@ -71,7 +71,7 @@ class Ceph:
         user = ["--uid=medgr2", "--display-name=medgr2", f"--access-key={ACCESS_KEY}", f"--secret-key={SECRET_KEY}"]
         self._run("radosgw-admin", "user", "create", *user)
         self.endpoint = f"http://127.0.0.1:{web}"
-        self._daemon("radosgw", "-n", "client.admin", f"--rgw-frontends=beast endpoint=127.0.0.1:{web}")
+        self._daemon("radosgw", "-n", "client.admin", f"--rgw-frontends=beast endpoint=127.0.0.1:{web} tcp_nodelay=1")
         self._until_answers()
 
     def _configure(self, fsid: str, mon: int) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from medgr2.infra.artifacts import put_folder
 from medgr2.infra.images import ImageStore
 from medgr2.infra.lake import Lake
@@ -23,7 +25,6 @@ from medgr2.schemas.reports import DatasetVersion
 from medgr2.schemas.vocabulary import QuestionType
 from medgr2.tasks.lessons import source_of
 from medgr2.tasks.stage import StageRequest, run_stage
-from PIL import Image
 
 BASE = Path(__file__).parents[2] / "models" / "base"
 OPTIONS = ("CT", "MRI", "OCT", "X-Ray")

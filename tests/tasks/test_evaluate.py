@@ -3,6 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from PIL import Image
+
 from medgr2.models.model_ref import materialise
 from medgr2.schemas.cells import Outcome
 from medgr2.schemas.errors import DataError
@@ -20,7 +22,6 @@ from medgr2.tasks.evaluate import (
     read_heldout,
     summary,
 )
-from PIL import Image
 
 ALL = (Condition.IMAGE, Condition.BLANK, Condition.SWAPPED)
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from ingest_helpers import KEY, hospital, label, picture, settings
+from PIL import Image
+
 from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.schemas.errors import DataError, NotFoundError
 from medgr2.schemas.reports import StageReport
 from medgr2.tasks.ingest import ingest
-from PIL import Image
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ingest_helpers import hospital, label, picture, settings
+
 from medgr2.infra.versions import members, resolve
 from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.schemas.errors import DataError, NotFoundError

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+
 from medgr2.infra.compute import Work
 from medgr2.infra.journal import Journal
 from medgr2.infra.objects_folder import FolderStore

@@ -5,6 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
+
 from medgr2.infra.artifacts import get_folder
 from medgr2.models import prompts
 from medgr2.models.grpo import GrpoSettings
@@ -14,7 +16,6 @@ from medgr2.schemas.errors import DataError, UsageError
 from medgr2.schemas.vocabulary import Role, Verdict
 from medgr2.tasks.lessons import examples, judgements, read_lessons, rehearsals
 from medgr2.tasks.train import WORKER, TrainPlan, registration, train_cell, train_recipe
-from pydantic import ValidationError
 
 SFT = TrainPlan(role=Role.POLICY, sft=SftSettings(steps=2, batch=2))
 GRPO = TrainPlan(role=Role.POLICY, grpo=GrpoSettings(steps=2, prompts=2, generations=2, longest=16))

@@ -116,12 +116,10 @@ def judge_signals(
         print(f"AUROC {name}: {roc_auc_score(truth, [signals[i][name] for i in rest]):.3f}")
     p = {i: calibration.p(signals[i]) or 0.0 for i in rest}
     found = quality([p[i] for i in rest], truth)
-    print(
-        f"calibrated on {len(audited)} audits, weights {dict(zip(calibration.features, calibration.weights, strict=True))}"
-    )
-    print(
-        f"cross-validated on the audits: AUROC {calibration.cross_validated.auroc:.3f}, ECE {calibration.cross_validated.ece:.3f}"
-    )
+    weight = dict(zip(calibration.features, calibration.weights, strict=True))
+    inside = calibration.cross_validated
+    print(f"calibrated on {len(audited)} audits, weights {weight}")
+    print(f"cross-validated on the audits: AUROC {inside.auroc:.3f}, ECE {inside.ece:.3f}")
     print(f"on the {len(rest)} others: AUROC {found.auroc:.3f}, ECE {found.ece:.3f}")
     for tau in sorted({0.5, 0.7, options.tau, 0.9}):
         kept = [i for i in rest if p[i] >= tau]

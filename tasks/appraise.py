@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -19,7 +18,7 @@ from medgr2.schemas.reports import AppraisalReport
 from medgr2.schemas.vocabulary import Split, Verdict
 from medgr2.tasks.generate import drafted, item_of
 from medgr2.tasks.night import Night
-from medgr2.tasks.review import audits, import_verdicts, sample_for_review
+from medgr2.tasks.review import audits, import_verdicts, sample_for_review, settled
 from medgr2.tasks.score import Measured, judge, measure
 from medgr2.tasks.stage import Announce
 
@@ -37,18 +36,27 @@ def appraise(
     passed = [item for item in items if not gated[item.item_id]]
     # Items audited on earlier nights are measured again under tonight's scorer: old verdicts keep their worth.
     reviewed = _items(workspace, {row["item_id"] for row in lake.read("reviews", columns=["item_id"]).to_pylist()})
-    measured = measure(workspace, [*passed, *reviewed], how, scorer=night.scorer, run=night.run, announce=announce)
+    # Questions of people are measured too: training wants to know how hard they are for tonight's scorer.
+    human = _items(workspace, _members(workspace, "seed"))
+    measured = measure(
+        workspace, [*passed, *reviewed, *human], how, scorer=night.scorer, run=night.run, announce=announce
+    )
     if ask is not None:
         _audit(workspace, night, parameters, passed, gated, measured, ask)
     calibration, why = _calibrate(workspace, measured)
-    rows = judge(gated, measured, calibration, tau=parameters.select.tau, run=night.run)
+    # What people called invalid is not published, whatever its p.
+    refused = {item_id for item_id, valid in settled(lake.read("reviews").to_pylist()).items() if not valid}
+    rows = judge(gated, measured, calibration, tau=parameters.select.tau, run=night.run, refused=refused)
     if len(rows) != len(items):
         raise DataError(
             f"{len(items)} drafts went in and {len(rows)} judgements came out",
             where=night.run,
             kept="drafts and signals",
         )
-    lake.append_new("scores", rows, key="score_id")
+    of_people = judge(
+        {item.item_id: () for item in human}, measured, calibration, tau=parameters.select.tau, run=night.run
+    )
+    lake.append_new("scores", rows + of_people, key="score_id")
     verdicts = Counter(row["verdict"] for row in rows)
     return AppraisalReport(
         drafts=len(rows),
@@ -70,14 +78,18 @@ def _context(workspace: Workspace, night: Night) -> GateContext:
     history: set[str] = set()
     if night.history is not None:
         history.update(versions.members(lake, versions.resolve(lake, f"{night.dataset}@{night.history}")))
-    evaluation: set[str] = set()
-    with contextlib.suppress(NotFoundError):  # no held-out set yet: its images are still refused one by one
-        evaluation.update(versions.members(lake, versions.resolve(lake, "heldout")))
     return GateContext(
         heldout=frozenset(row["image_id"] for row in images if row["split"] == Split.HELDOUT),
-        evaluation=Shelf(_items(workspace, evaluation)),
+        evaluation=Shelf(_items(workspace, _members(workspace, "heldout"))),
         history=Shelf(_items(workspace, history)),
     )
+
+
+def _members(workspace: Workspace, dataset: str) -> set[str]:
+    try:
+        return set(versions.members(workspace.lake, versions.resolve(workspace.lake, dataset)))
+    except NotFoundError:
+        return set()  # not there yet; held-out images are refused one by one all the same
 
 
 def _items(workspace: Workspace, ids: set[str]) -> list[Item]:

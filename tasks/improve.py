@@ -42,9 +42,8 @@ def train_policy(
         reward=how.reward,
         seed=seed,
     )
-    practised = _train(
-        workspace, TrainPlan(role=Role.POLICY, grpo=grpo), taught, (source_of(version),), night, announce
-    )
+    practice = TrainPlan(role=Role.POLICY, grpo=grpo)
+    practised = _train(workspace, practice, taught, (source_of(version), human), night, announce)
     return practised or taught
 
 
@@ -89,10 +88,8 @@ def examine(workspace: Workspace, model_id: str, run: str, announce: Announce) -
     heldout = versions.resolve(lake, "heldout")
     items = evaluate.read_heldout(lake, heldout)
     model = registry.model(model_id)
-    taught = lake.read("uses", where={"model_id": model_id, "purpose": "train"}).to_pylist()
-    if taught:
-        sources = [Source(dataset=u["dataset"], version=u["version"], digest=u["digest"]) for u in taught]
-        evaluate.check_disjoint(lake, items, sources)
+    if taught := registry.taught(model_id):
+        evaluate.check_disjoint(lake, items, taught)
     recipe = evaluate.evaluate_recipe(model["artifact"])
     cells = evaluate.evaluate_cells(recipe, items, CONDITIONS)
     request = StageRequest(recipe=recipe, worker=evaluate.WORKER, batch_size=32, run=run, failure_limit=0.0)

@@ -1,4 +1,4 @@
-"""Ingest: a folder of images becomes rows of `images`. File names stay outside: they often tell the answer or a name."""
+"""Ingest: a folder of images becomes rows of `images`. File names stay outside: they may tell the answer or a name."""
 
 from __future__ import annotations
 

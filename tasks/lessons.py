@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -91,12 +92,25 @@ def _lesson(row: dict[str, Any], image: dict[str, Any]) -> Lesson:
     )
 
 
-def judgements(lake: Lake, item_ids: Sequence[str]) -> dict[str, Judgement]:
-    """The newest judgement of each item; an item that was never scored has none."""
+def published_at(lake: Lake, sources: Sequence[Source]) -> datetime:
+    """When the newest of the versions was published."""
+    rows = lake.read("versions", ["dataset", "version", "published_at"]).to_pylist()
+    wanted = {(source.dataset, source.version) for source in sources}
+    return max(row["published_at"] for row in rows if (row["dataset"], row["version"]) in wanted)
+
+
+def judgements(lake: Lake, item_ids: Sequence[str], until: datetime | None = None) -> dict[str, Judgement]:
+    """The newest judgement of each item, passed by `until`; an item that was not scored by then has none.
+
+    Training reads what was known when its data was published: a later night that judges an item anew must not
+    turn a finished training into another one.
+    """
     columns = ["item_id", "score_id", "agree", "p_valid", "scored_at"]
     table: pa.Table = lake.read("scores", columns, {"item_id": sorted(item_ids)})
     newest: dict[str, Judgement] = {}
     for row in table.sort_by([("scored_at", "ascending"), ("score_id", "ascending")]).to_pylist():
+        if until is not None and row["scored_at"] > until:
+            break
         newest[row["item_id"]] = Judgement(agree=row["agree"], p_valid=row["p_valid"])
     return newest
 

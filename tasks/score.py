@@ -85,7 +85,7 @@ def measure(
     signals: Sequence[str] = tuple(SIGNALS),
 ) -> Measured:
     """Run every signal over the items, which have passed their gates."""
-    exams = sorted((item.item_id, item) for item in items)
+    exams = sorted({item.item_id: item for item in items}.items())
     values: dict[str, dict[str, float]] = {item_id: {} for item_id, _ in exams}
     origins: dict[str, list[str]] = {item_id: [] for item_id, _ in exams}
     reports = []

@@ -25,7 +25,7 @@ from medgr2.models.sft import SftSettings, train_sft
 from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.errors import ConflictError, DataError, UsageError
 from medgr2.schemas.vocabulary import Role
-from medgr2.tasks.lessons import examples, judgements, judgements_digest, read_lessons, rehearsals
+from medgr2.tasks.lessons import examples, judgements, judgements_digest, published_at, read_lessons, rehearsals
 
 STAGE = "train"
 CODE = "1"
@@ -74,7 +74,7 @@ def train_cell(recipe: Recipe, lake: Lake, sources: Sequence[Source]) -> Cell:
     inputs: dict[str, Any] = {"sources": [source.model_dump() for source in sources]}
     if TrainPlan.model_validate(recipe.parameters).method == "grpo":
         ids = [lesson.item_id for lesson in read_lessons(lake, sources)]
-        inputs["judgements"] = judgements_digest(judgements(lake, ids))
+        inputs["judgements"] = judgements_digest(judgements(lake, ids, published_at(lake, sources)))
     return recipe.cell(inputs=inputs)
 
 
@@ -142,7 +142,7 @@ class TrainWorker:
             metrics = train_sft(parent, learned, out, plan.sft)
         else:
             assert plan.grpo is not None  # noqa: S101  the plan's own check
-            judged = judgements(self._lake, [lesson.item_id for lesson in lessons])
+            judged = judgements(self._lake, [lesson.item_id for lesson in lessons], published_at(self._lake, sources))
             if judgements_digest(judged) != cell.inputs["judgements"]:
                 raise ConflictError("the scores of the items changed since the training was planned; plan it again")
             tried = rehearsals(lessons, judged, self._images, template, plan.band)

@@ -1,54 +1,25 @@
-"""The whole loop through real Prefect, Ray, Delta and TRL: killed again and again it ends as if nothing had happened."""
+"""The whole loop, real Prefect, Ray, Delta and TRL: killed again and again it ends as if nothing had happened."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import PrefectServer, medgr2, wait_for  # type: ignore[attr-defined]
+from servers import PrefectServer, medgr2, wait_for
+from small_world import DEADLINE_SECONDS, environment, finish, start
 
 from medgr2.infra.lake import Lake
 from medgr2.infra.settings import StorageSettings
 
-DRIVER = Path(__file__).with_name("small_loop.py")
-SEED = "5"
-DEADLINE_SECONDS = 500
 KILLED_DURING = ("ingest", "generate", "score-agree", "train", "evaluate")
-CHANGING = {"added_at", "scored_at", "published_at", "registered_at", "evaluated_at", "used_at", "reviewed_at", "finished_at"}
+CHANGING = {
+    "added_at", "scored_at", "published_at", "registered_at", "evaluated_at", "used_at", "reviewed_at",
+}  # fmt: skip
 TABLES = ("images", "items", "scores", "membership", "versions", "reviews", "models", "uses", "evals")
-
-
-def environment(server: PrefectServer, folder: Path, mode: str) -> dict[str, str]:
-    return server.environment(
-        MEDGR2_STORAGE__ROOT=str(folder / "root"),
-        MEDGR2_EMBEDDED__FOLDER=str(folder / "embedded"),
-        MEDGR2_COMPUTE__MODE=mode,
-        MEDGR2_PRIVACY__PATIENT_KEY="the same key for both of the two roots",
-    )
-
-
-def start(env: dict[str, str], folder: Path, log: Path) -> subprocess.Popen[bytes]:
-    with log.open("wb") as err, (folder / "out.json").open("wb") as out:
-        return subprocess.Popen([sys.executable, str(DRIVER), SEED, "1"], env=env, cwd=folder, stdout=out, stderr=err)
-
-
-def finish(env: dict[str, str], folder: Path) -> list[dict[str, Any]]:
-    log = folder / "last.log"
-    process = start(env, folder, log)
-    try:
-        code = process.wait(timeout=DEADLINE_SECONDS)
-    finally:
-        process.kill()
-    assert code == 0, log.read_text()[-4000:]
-    found: list[dict[str, Any]] = json.loads((folder / "out.json").read_text().splitlines()[-1])
-    return found
 
 
 def content(folder: Path) -> dict[str, list[str]]:
@@ -65,15 +36,6 @@ def content(folder: Path) -> dict[str, list[str]]:
 def executions(folder: Path) -> list[tuple[str, str, int]]:
     rows = Lake(StorageSettings(root=str(folder / "root"))).read("outcomes").to_pylist()
     return sorted((row["stage"], row["key"], row["attempt"]) for row in rows)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    (report,) = finish(environment(prefect_server, folder, "inline"), folder)
-    assert report["night"]["publish"]["added"] > 0
-    assert report["candidate"]
-    return folder
 
 
 @pytest.mark.crash

@@ -61,7 +61,7 @@ def compact(
         _delete_rows(lake, abandoned)
         for publish_id in {*abandoned, *leftovers}:
             unstage(store, publish_id)
-    reports = [_compact_table(lake, name, dry_run, retention_hours) for name in TABLES]
+    reports = [_compact_table(lake, store, name, dry_run, retention_hours) for name in TABLES]
     return CompactReport(
         dry_run=dry_run,
         tables=tuple(r for r in reports if r is not None),
@@ -110,7 +110,9 @@ def _delete_rows(lake: Lake, publish_ids: list[str]) -> None:
     lake.retry("remove the rows of unfinished publishes", attempt)
 
 
-def _compact_table(lake: Lake, name: str, dry_run: bool, retention_hours: int) -> TableReport | None:
+def _compact_table(
+    lake: Lake, store: ObjectStore, name: str, dry_run: bool, retention_hours: int
+) -> TableReport | None:
     def attempt() -> TableReport | None:
         with lake.state(name) as delta:
             if delta is None:
@@ -119,9 +121,11 @@ def _compact_table(lake: Lake, name: str, dry_run: bool, retention_hours: int) -
             compacted = files if files >= SMALL_FILES else 0
             if compacted and not dry_run:
                 compacted = int(delta.optimize.compact()["numFilesRemoved"])
-            # `full` also finds the data files of writers that died before their commit. Asked first, because
-            # even a vacuum of nothing is written to the log.
-            old = len(delta.vacuum(retention_hours, dry_run=True, enforce_retention_duration=False, full=True))
+            # `full` also finds the data files of writers that died before their commit. It lists files that are
+            # long gone as well, and even a vacuum of nothing is written to the log: so it is asked first.
+            listed = delta.vacuum(retention_hours, dry_run=True, enforce_retention_duration=False, full=True)
+            there = {found.key.rpartition("/")[2] for found in store.list(f"lake/{name}/")}
+            old = len(there & {path.rpartition("/")[2] for path in listed})
             if old and not dry_run:
                 delta.vacuum(retention_hours, dry_run=False, enforce_retention_duration=False, full=True)
             return TableReport(table=name, files=files, compacted=compacted, vacuumed=old)

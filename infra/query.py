@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import duckdb
 
 DEADLINE_SECONDS = 600.0
+_READ_ONLY = "a query reads the tables of the lake and nothing else"
 
 VIEWS = {
     "items_scored": """
@@ -109,10 +110,14 @@ def _check_one_reading_statement(sql: str) -> None:
     kind = statements[0].type
     reading = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)  # MULTI: PIVOT
     if kind not in reading:
-        raise UsageError(f"{kind.name} is not possible here: the lake is read only", next_command="use SELECT")
+        raise UsageError(f"{_READ_ONLY}: no {kind.name}", where="query", next_command="use SELECT")
 
 
 def _bad_sql(e: Exception) -> UsageError:
+    import duckdb
+
+    if isinstance(e, duckdb.PermissionException):
+        return UsageError(f"{_READ_ONLY}: {str(e).splitlines()[0]}", where="query", next_command="use the tables only")
     lines = [line.rstrip() for line in str(e).splitlines() if line.strip()]
     return UsageError("\n  ".join(lines[:6]), where="query", next_command="SHOW TABLES and DESCRIBE name the columns")
 

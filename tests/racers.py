@@ -22,8 +22,13 @@ from medgr2.infra.settings import StorageSettings, load_settings
 from medgr2.infra.versions import publish
 
 
+def say(what: object) -> None:
+    sys.stdout.write(f"{what}\n")
+    sys.stdout.flush()
+
+
 def append(lake: Lake, once: str, n: str) -> None:
-    print(lake.append("items", [{"item_id": f"{once}-{i}"} for i in range(int(n))], once=once))
+    say(lake.append("items", [{"item_id": f"{once}-{i}"} for i in range(int(n))], once=once))
 
 
 def append_new(lake: Lake, seed: str, n: str) -> None:
@@ -31,12 +36,12 @@ def append_new(lake: Lake, seed: str, n: str) -> None:
     random.Random(seed).shuffle(order)
     size = max(1, int(n) // 4)
     goes = [order[i : i + size * 2] for i in range(0, len(order), size)]
-    print(sum(lake.append_new("items", [{"item_id": i, "run": seed} for i in go], key="item_id") for go in goes))
+    say(sum(lake.append_new("items", [{"item_id": i, "run": seed} for i in go], key="item_id") for go in goes))
 
 
 def publishes(lake: Lake, who: str, n: str) -> None:
     for i in range(int(n)):
-        print(publish(lake, dataset="ds", add=[f"{who}-{i}"], card={}, run=f"{who}-{i}").version, flush=True)
+        say(publish(lake, dataset="ds", add=[f"{who}-{i}"], card={}, run=f"{who}-{i}").version)
 
 
 def killed(lake: Lake, op: str, when: str) -> None:
@@ -69,7 +74,7 @@ def killed(lake: Lake, op: str, when: str) -> None:
     deltalake.write_deltalake = deadly(deltalake.write_deltalake)
     deltalake.DeltaTable.create = deadly(deltalake.DeltaTable.create)  # type: ignore[method-assign]
     version = publish(lake, dataset="ds", add=["c", "d"], remove=["a"], card={"n": 2}, run="night-2")
-    print(f"{version.ref} after {done} writes")
+    say(f"{version.ref} after {done} writes")
 
 
 def opened(lake: Lake, table: str) -> Any:

@@ -55,7 +55,7 @@ def test_a_change_that_alters_nothing_writes_nothing(storage: StorageSettings) -
 
 def test_what_may_not_be_published(storage: StorageSettings) -> None:
     lake = lake_with_items(storage)
-    with pytest.raises(DataError, match="2 of 3 items .* first: x"):
+    with pytest.raises(DataError, match=r"2 of 3 items .* first: x"):
         change(lake, "axy")
     with pytest.raises(DataError, match="nothing to publish"):
         change(lake)
@@ -71,7 +71,7 @@ def test_what_may_not_be_published(storage: StorageSettings) -> None:
 def test_what_was_erased_is_refused(folder_storage: StorageSettings, kind: str, subject: str) -> None:
     lake = lake_with_items(folder_storage)
     lake.append("erasures", [{"erasure_id": "1", "kind": kind, "subject": subject}], once="e")
-    with pytest.raises(DataError, match="1 of the items to publish were erased .* first: b"):
+    with pytest.raises(DataError, match=r"1 of the items to publish were erased .* first: b"):
         change(lake, "abc")
     assert change(lake, "ac").version == 1
 
@@ -104,7 +104,7 @@ def test_references_are_resolved(storage: StorageSettings) -> None:
     assert tags(lake, "ds") == {"good": 1}
     assert lake.read("tags").num_rows == 2
     for ref in ("ds@3", "ds@0", "ds@x", "ds@tag:bad"):
-        with pytest.raises(NotFoundError, match="@1 to @2, @latest, tag:good"):
+        with pytest.raises(NotFoundError, match=r"@1 to @2, @latest, tag:good"):
             _show(lake, ref)
     with pytest.raises(NotFoundError, match="datasets: ds"):
         _show(lake, "other@1")
@@ -125,7 +125,7 @@ def test_members_that_do_not_match_their_digest_are_refused(folder_storage: Stor
     lake = lake_with_items(folder_storage)
     one = change(lake, "abc")
     opened(lake, "membership").delete("item_id = 'b'")
-    with pytest.raises(DataError, match="ds@1 was published with 3 items, and 2 that differ"):
+    with pytest.raises(DataError, match=r"ds@1 was published with 3 items, and 2 that differ"):
         members(lake, one)
 
 

@@ -15,6 +15,7 @@ COMMANDS: dict[str, str] = {
     "ingest": "Take images (and their labels and questions) in.",
     "refresh": "One night: ingest new, generate, score, select, publish.",
     "loop": "The closed loop: refresh, train, evaluate, promote, regenerate.",
+    "review": "Put drafts before people and take their verdicts in.",
     "query": "Ask the stored data a question in SQL.",
     "versions": "Published dataset versions: list, diff, tag.",
     "models": "Registered models, their lineage and the champions.",

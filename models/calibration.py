@@ -16,7 +16,7 @@ from medgr2.schemas.errors import DataError
 FEWEST = 20
 FEWEST_OF_A_KIND = 3
 FOLDS = 5
-REVIEW = "review more items and import the verdicts"
+REVIEW = "medgr2 review sample --out FILE.jsonl, fill it in, medgr2 review import FILE.jsonl"
 
 
 def _confidence(lp: float) -> float:

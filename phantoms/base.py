@@ -7,12 +7,13 @@ import math
 import os
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from medgr2_phantoms.lessons import Album, Kind, fill_album, make_batch
+from medgr2_phantoms.lessons import Album, Kind, Style, fill_album, make_batch
 from medgr2_phantoms.questions import LETTERS
 from medgr2_phantoms.tinyvlm import build_model, build_processor, build_tokenizer
 
@@ -21,26 +22,27 @@ WARMUP = 300
 LETTER_WEIGHT = 8.0  # the letter is one token in twenty; at weight 1 it binds late
 
 
-class Phase(NamedTuple):
-    """A stretch of the curriculum: until which share of the steps, and how many of each lesson are in a batch."""
+class Stage(NamedTuple):
+    """A stretch of the curriculum: at most so many steps, what a batch holds, in which style, and when it may end."""
 
-    until: float
+    steps: int
     lessons: dict[Kind, int]
+    style: Style = "long"
+    until: float = 0.0
+    """Ends early once the smoothed answering loss has stayed below this for STEADY steps."""
 
 
+STEADY = 200
 CURRICULUM = (
-    Phase(0.08, {"captioning": 64}),  # first read the picture,
-    Phase(0.45, {"captioning": 13, "answering": 38, "generating": 13}),  # then bind letters to options,
-    Phase(1.00, {"captioning": 6, "answering": 20, "generating": 38}),  # then write whole questions
+    Stage(700, {"captioning": 64}),  # first read the picture,
+    Stage(7_300, {"captioning": 13, "answering": 38, "generating": 13}, until=0.05),  # then bind letters to options,
+    Stage(4_000, {"captioning": 6, "answering": 20, "generating": 38}, style="final"),  # then write whole questions
 )
 
 
-def rate_at(step: int, steps: int) -> float:
-    """Warm-up, a plateau, and a cosine tail over the last quarter."""
-    if step < WARMUP:
-        return PEAK_RATE * (step + 1) / WARMUP
-    tail = max(0.0, (step - 0.75 * steps) / (0.25 * steps))
-    return PEAK_RATE * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * min(1.0, tail))))
+def rate_at(step: int, done: float) -> float:
+    """Warm-up, a plateau, and over the last stage, of which a share is done, a cosine to zero."""
+    return PEAK_RATE * min(1.0, (step + 1) / WARMUP) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def loss_of(model: Any, batch: Any, weights: Any) -> tuple[Any, Any]:
@@ -60,7 +62,7 @@ def loss_of(model: Any, batch: Any, weights: Any) -> tuple[Any, Any]:
     return total, weights[wanted[spoken]].sum()
 
 
-def pretrain(model: Any, tokenizer: Any, album: Album, steps: int, seed: int) -> None:
+def pretrain(model: Any, tokenizer: Any, album: Album, curriculum: Sequence[Stage], seed: int) -> None:
     """Walk through the curriculum, printing smoothed losses."""
     import torch
 
@@ -69,24 +71,30 @@ def pretrain(model: Any, tokenizer: Any, album: Album, steps: int, seed: int) ->
     weights = torch.ones(len(tokenizer))
     weights[[tokenizer.convert_tokens_to_ids(letter) for letter in LETTERS]] = LETTER_WEIGHT
     model.train()
-    started, recent = time.process_time(), dict[Kind, float]()
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, steps)
-        optimizer.zero_grad(set_to_none=True)
-        lessons = next(phase.lessons for phase in CURRICULUM if step < phase.until * steps)
-        for kind, count in lessons.items():
-            indices = rng.integers(len(album.scenes), size=count)
-            batch = make_batch(album, indices, kind, tokenizer, rng)
-            total, weight = loss_of(model, batch, weights)
-            (total / weight * (count / sum(lessons.values()))).backward()
-            loss = float((total / weight).detach())
-            recent[kind] = 0.98 * recent.get(kind, loss) + 0.02 * loss
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        if (step + 1) % 250 == 0:
-            losses = "  ".join(f"{kind} {loss:.4f}" for kind, loss in recent.items())
-            print(f"step {step + 1}/{steps}  {losses}  cpu {(time.process_time() - started) / 60:.1f} min", flush=True)
+    started, recent, step = time.process_time(), dict[Kind, float](), 0
+    for number, stage in enumerate(curriculum, start=1):
+        steady = 0
+        for own in range(stage.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = rate_at(step, own / stage.steps if number == len(curriculum) else 0.0)
+            optimizer.zero_grad(set_to_none=True)
+            for kind, count in stage.lessons.items():
+                indices = rng.integers(len(album.scenes), size=count)
+                batch = make_batch(album, indices, kind, stage.style, tokenizer, rng)
+                total, weight = loss_of(model, batch, weights)
+                (total / weight * (count / sum(stage.lessons.values()))).backward()
+                loss = float((total / weight).detach())
+                recent[kind] = 0.98 * recent.get(kind, loss) + 0.02 * loss
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            step += 1
+            steady = steady + 1 if recent.get("answering", math.inf) < stage.until else 0
+            if step % 250 == 0 or own + 1 == stage.steps or steady == STEADY:
+                losses = "  ".join(f"{kind} {loss:.4f}" for kind, loss in recent.items())
+                minutes = (time.process_time() - started) / 60
+                print(f"stage {number}, step {step}  {losses}  cpu {minutes:.1f} min", flush=True)
+            if steady == STEADY:
+                break
     model.eval()
 
 
@@ -104,7 +112,6 @@ def save(model: Any, processor: Any, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m medgr2_phantoms.base", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for model, tokenizer and processor")
-    parser.add_argument("--steps", type=int, default=6_000)
     parser.add_argument("--pictures", type=int, default=40_000)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
@@ -118,7 +125,7 @@ def main() -> None:
     processor, model = build_processor(tokenizer), build_model(tokenizer, chosen.seed)
     print(f"{sum(p.numel() for p in model.parameters())} parameters, {len(tokenizer)} tokens", flush=True)
     album = fill_album(chosen.pictures, "clean", chosen.seed + 1)
-    pretrain(model, tokenizer, album, chosen.steps, chosen.seed + 2)
+    pretrain(model, tokenizer, album, CURRICULUM, chosen.seed + 2)
     save(model, processor, chosen.out)
     from medgr2_phantoms.measure import report
 

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from medgr2_phantoms.questions import CAPTION_PROMPT, QUESTION_TYPES, ask, describe, fixed_label, generating_prompt
+from medgr2_phantoms.questions import (
+    BALANCE,
+    CAPTION_PROMPT,
+    LETTERS,
+    QUESTION_TYPES,
+    TOPICS,
+    Question,
+    ask,
+    describe,
+    explain,
+    fixed_label,
+    generating_prompt,
+)
 from medgr2_phantoms.reports import write_report
 from medgr2_phantoms.tinyvlm import IMAGE
 from medgr2_phantoms.world import Scene, Site, draw, sample_scene
 
 Kind = Literal["captioning", "answering", "generating"]
+Style = Literal[
+    "long", "final"
+]  # long rationales and options in any order while letters are learnt, then the final form
 NO_REPORT = 0.1
+NOISE = 0.15
+# How faint pictures may get in the final form. A writer that always sees all would never learn to use the report.
+FAINTEST: dict[Kind, float] = {"answering": 0.4, "generating": 0.0}
 
 
 @dataclass(frozen=True)
@@ -43,24 +61,37 @@ def fill_album(count: int, site: Site, seed: int) -> Album:
     return Album(scenes, question_types, pictures)
 
 
-def lesson(album: Album, index: int, kind: Kind, rng: np.random.Generator) -> tuple[str, str]:
+def lesson(album: Album, index: int, kind: Kind, style: Style, rng: np.random.Generator) -> tuple[str, str]:
     """The user's text and the wanted reply."""
     scene, question_type = album.scenes[index], album.question_types[index]
     if kind == "captioning":
         return CAPTION_PROMPT, describe(scene)
     question = ask(scene, question_type, rng)
+    if style == "long":
+        question = replace(question, rationale=explain(scene, TOPICS[question_type].key(scene)))
     if kind == "answering":
         return question.prompt(), question.reply()
     report = "" if rng.random() < NO_REPORT else write_report(scene, rng)
-    return generating_prompt(question_type, report), question.written()
+    return generating_prompt(question_type, report), (key_first(question) if style == "final" else question).written()
 
 
-def fade(pixels: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Pictures washed out to differing degrees: a writer that always sees all never learns to use the report."""
-    kept = rng.uniform(0.1, 1.0, size=(len(pixels), 1, 1, 1)).astype(np.float32)
+def key_first(question: Question) -> Question:
+    """The same question in the order that a tiny writer can keep to: the key, then its rivals in their usual order.
+
+    Who uses a draft shuffles its options anyway, so the writer need not learn to scatter them.
+    """
+    _, labels = BALANCE[question.question_type]
+    key = question.options[LETTERS.index(question.answer)]
+    rivals = sorted((option for option in question.options if option != key), key=labels.index)
+    return replace(question, options=(key, *rivals), answer=LETTERS[0])
+
+
+def fade(pixels: npt.NDArray[np.float32], faintest: float, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Pictures washed out to differing degrees, as if in fog: 1 leaves one as it is, 0 nothing of it."""
+    kept = rng.uniform(faintest, 1.0, size=(len(pixels), 1, 1, 1)).astype(np.float32)
     mean = pixels.mean(axis=(2, 3), keepdims=True)
     noise = rng.standard_normal(pixels.shape, dtype=np.float32)
-    return mean + kept * (pixels - mean) + 0.15 * (1.0 - kept) * noise
+    return mean + kept * (pixels - mean) + NOISE * (1.0 - kept) * noise
 
 
 @dataclass(frozen=True)
@@ -74,7 +105,7 @@ class Batch:
 
 
 def make_batch(
-    album: Album, indices: npt.NDArray[np.int64], kind: Kind, tokenizer: Any, rng: np.random.Generator
+    album: Album, indices: npt.NDArray[np.int64], kind: Kind, style: Style, tokenizer: Any, rng: np.random.Generator
 ) -> Batch:
     """Texts in the chat template's exact tokens, without the processor's per-image work."""
     import torch
@@ -82,7 +113,7 @@ def make_batch(
     frame = "<fake_token_around_image><global-img>" + "<image>" * 4 + "<fake_token_around_image>"
     prompts, replies = [], []
     for index in indices:
-        user, reply = lesson(album, int(index), kind, rng)
+        user, reply = lesson(album, int(index), kind, style, rng)
         prompts.append(f"<|user|>{frame}{user}<end_of_utterance><|assistant|>")
         replies.append(f"{reply}<end_of_utterance>")
     asked, said = tokenizer(prompts)["input_ids"], tokenizer(replies)["input_ids"]
@@ -94,6 +125,6 @@ def make_batch(
         labels[row, len(a) : len(a) + len(b)] = b
         mask[row, : len(a) + len(b)] = 1
     pixels = album.pictures[indices].astype(np.float32) / 127.5 - 1.0
-    if kind == "generating":
-        pixels = fade(pixels, rng)
+    if style == "final" and kind in FAINTEST:
+        pixels = fade(pixels, FAINTEST[kind], rng)
     return Batch(*(torch.from_numpy(part) for part in (ids, mask, labels, pixels[:, None])))

@@ -111,9 +111,25 @@ def generating_prompt(question_type: str, report: str) -> str:
     return f"Task: write one {question_type} question. Report: {report or 'none'}"
 
 
-def conclude(scene: Scene, key: str) -> str:
-    """The rationale: what is seen, then the answer in words, so that the letter only has to point at it."""
+def explain(scene: Scene, key: str) -> str:
+    """The long rationale, with which letters are learnt: all that is seen, then the answer in words."""
     return f"{describe(scene).removesuffix('.')}, so {key}."
+
+
+# What each type's rationale says is seen. What was not asked is left out: it could only be wrong.
+SEEN: dict[str, str] = {
+    "Modality Recognition": "{modality}",
+    "Anatomy Identification": "{modality} of the {anatomy}",
+    "Disease Diagnosis": "{modality} shows {finding}",
+    "Lesion Grading": "{modality}, grade {grade}",
+    "Other Biological Attributes": "{modality}, {quadrant}",
+}
+
+
+def conclude(scene: Scene, question_type: str) -> str:
+    """The rationale: the modality and what was asked for, then the answer in words, so that the letter only has to
+    point at it."""
+    return f"{SEEN[question_type].format(**scene.model_dump())}, so {TOPICS[question_type].key(scene)}."
 
 
 CAPTION_PROMPT = "Describe the image."
@@ -134,4 +150,4 @@ def ask(scene: Scene, question_type: str, rng: np.random.Generator) -> Question:
     place = int(rng.integers(4))
     options.insert(place, key)
     phrasing = topic.phrasings[int(rng.integers(len(topic.phrasings)))]
-    return Question(question_type, phrasing, tuple(options), LETTERS[place], conclude(scene, key))
+    return Question(question_type, phrasing, tuple(options), LETTERS[place], conclude(scene, question_type))

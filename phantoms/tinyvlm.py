@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from medgr2_phantoms.questions import BALANCE, CAPTION_PROMPT, QUESTION_TYPES, ask, describe, generating_prompt
+from medgr2_phantoms.questions import (
+    BALANCE,
+    CAPTION_PROMPT,
+    QUESTION_TYPES,
+    TOPICS,
+    ask,
+    describe,
+    explain,
+    generating_prompt,
+)
 from medgr2_phantoms.reports import write_report
 from medgr2_phantoms.world import sample_scene
 
@@ -16,7 +25,7 @@ PATCH = 16
 IMAGE = 32  # two patches a side, so that each image token is one quadrant
 IMAGE_TOKENS = (IMAGE // PATCH) ** 2
 CONTEXT = 512
-SPREAD = 0.06  # at the usual 0.02 a model this narrow starts with flat attention, and letters bind too late or never
+SPREAD = 0.06  # at the usual 0.02 a model this narrow starts with nearly flat attention
 
 PAD, END = "<pad>", "<end_of_utterance>"
 SPECIAL = (PAD, END, "<image>", "<fake_token_around_image>", "<global-img>", "<|system|>", "<|user|>", "<|assistant|>")
@@ -60,7 +69,7 @@ def corpus(seed: int, scenes: int = 4000) -> Iterable[str]:
         yield generating_prompt(question_type, write_report(scene, rng) if rng.random() < 0.9 else "")
         yield from (CAPTION_PROMPT, describe(scene), question.prompt(), question.question, question.answer)
         yield from question.options
-        yield from (json.dumps(list(question.options)), question.rationale)
+        yield from (json.dumps(list(question.options)), explain(scene, TOPICS[question_type].key(scene)))
 
 
 def build_tokenizer(seed: int) -> Any:
@@ -80,7 +89,7 @@ def build_tokenizer(seed: int) -> Any:
     )
     core.train_from_iterator(corpus(seed), trainer)
     core.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in (*MARKS, *PIECES)])
-    labels = sorted({label for _, choices in BALANCE.values() for label in choices} | set(QUESTION_TYPES))
+    labels = sorted({label for _, choices in BALANCE.values() for label in choices})
     core.add_tokens([AddedToken(label, special=False, normalized=False, single_word=True) for label in labels])
     return PreTrainedTokenizerFast(
         tokenizer_object=core,

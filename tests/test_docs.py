@@ -24,16 +24,16 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     """Every `medgr2 ...` line of a shell block; SQL given over several lines included."""
     for path in documents():
         for block in re.findall(r"```(?:sh|bash)\n(.*?)```", path.read_text(), re.S):
-            lexer = shlex.shlex(block, posix=True, punctuation_chars="\n")
-            lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t", True, "#"
-            words: list[str] = []
-            for token in [*lexer, "\n"]:
-                if set(token) == {"\n"}:
-                    if words[:1] == ["medgr2"]:
-                        yield path.name, words
-                    words = []
-                else:
-                    words.append(token)
+            begun = ""
+            for line in block.splitlines():
+                begun += line + "\n"
+                try:
+                    words = shlex.split(begun, comments=True)
+                except ValueError:
+                    continue  # a quoted text goes on in the next line
+                begun = ""
+                if words[:1] == ["medgr2"]:
+                    yield path.name, words
 
 
 def reading_commands() -> list[list[str]]:

@@ -35,3 +35,11 @@ def hospital(tmp_path_factory):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return Hospital(base / "h", base / "truth.jsonl")
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    pytest.importorskip("torch", reason="the embedded model needs the extra 'models'")
+    from medgr2_phantoms.tinyvlm import build_tokenizer
+
+    return build_tokenizer(0)

@@ -1,18 +1,20 @@
 """Questions are true, and guessing without looking is at chance."""
 
 import json
+import re
 from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
 
 from medgr2_phantoms.questions import (
+    BALANCE,
     LETTERS,
     QUESTION_TYPES,
     TOPICS,
     ask,
-    conclude,
     describe,
+    explain,
     fixed_label,
     generating_prompt,
 )
@@ -43,9 +45,26 @@ def test_the_keyed_option_is_the_only_true_one(question_type):
         assert len(set(question.options)) == 4
         assert question.options[LETTERS.index(question.answer)] == true
         assert question.options.count(true) == 1
-        assert question.rationale == conclude(scene, true)
+        assert question.rationale.startswith(scene.modality)
         assert question.rationale.endswith(f", so {true}.")
-        assert describe(scene).rstrip(".") in question.rationale
+
+
+@pytest.mark.parametrize("question_type", QUESTION_TYPES)
+def test_a_rationale_names_the_modality_what_was_asked_and_nothing_else(question_type):
+    for scene, question in asked(question_type, 300):
+        true = TOPICS[question_type].key(scene)
+        labels = {label for _, choices in BALANCE.values() for label in choices}
+        named = {label for label in labels if re.search(rf"(?<![\w-]){re.escape(label)}(?![\w-])", question.rationale)}
+        assert named == {scene.modality, true}
+
+
+def test_the_long_rationale_names_everything_and_ends_in_the_key():
+    scene, _ = next(asked("Lesion Grading", 1))
+    told = explain(scene, scene.grade)
+    assert told == f"{describe(scene).rstrip('.')}, so {scene.grade}."
+    assert {scene.modality, scene.anatomy, scene.finding, scene.grade, scene.quadrant} <= {
+        label for _, choices in BALANCE.values() for label in choices if label in told
+    }
 
 
 @pytest.mark.parametrize("question_type", QUESTION_TYPES)

@@ -268,8 +268,8 @@ def _expression(where: Where | None, schema: pa.Schema) -> Any:
     for name, value in where.items():
         if name not in schema.names:
             raise UsageError(f"no column {name}", next_command=f"columns: {_listed(schema)}")
-        many = isinstance(value, list | tuple | set | frozenset | pa.Array | pa.ChunkedArray)
-        one = pc.field(name).isin(list(value)) if many else pc.field(name) == value
+        many = isinstance(value, list | tuple | set | frozenset)
+        one = pc.field(name).isin(pa.array(value, schema.field(name).type)) if many else pc.field(name) == value
         whole = one if whole is None else whole & one
     return whole
 

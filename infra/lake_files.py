@@ -7,6 +7,7 @@ from collections import OrderedDict
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.dataset as pads
 
 SMALL_BYTES = 32_000
 KEPT_FILES = 4000
@@ -18,11 +19,12 @@ class SmallFiles:
 
     def table(self, delta: Any, schema: pa.Schema, columns: list[str], where: Any | None) -> pa.Table:
         """The rows of this state of the table; a column that a file lacks is null there."""
-        dataset = delta.to_pyarrow_dataset().replace_schema(schema)
-        sizes = _sizes(delta)
+        dataset, sizes = delta.to_pyarrow_dataset(), _sizes(delta)
         small, large = [schema.empty_table()], []
-        for fragment in dataset.get_fragments(where):  # those that the statistics do not rule out
-            if sizes.get(fragment.path.rpartition("/")[2], SMALL_BYTES) >= SMALL_BYTES:
+        for path in dataset.files:
+            # Fragments of our own: those of delta-rs carry statistics whose types Arrow cannot always compare.
+            fragment = dataset.format.make_fragment(path, dataset.filesystem)
+            if sizes.get(path.rpartition("/")[2], SMALL_BYTES) >= SMALL_BYTES:
                 large.append(fragment)
             else:
                 small.append(self._small(delta.table_uri, fragment, schema))
@@ -30,7 +32,8 @@ class SmallFiles:
         held = (held if where is None else held.filter(where)).select(columns)
         if not large:
             return held
-        return pa.concat_tables([held, _dataset(large, schema, dataset).to_table(columns=columns, filter=where)])
+        rest = pads.FileSystemDataset(large, schema, dataset.format, dataset.filesystem)
+        return pa.concat_tables([held, rest.to_table(columns=columns, filter=where)])
 
     def _small(self, uri: str, fragment: Any, schema: pa.Schema) -> pa.Table:
         name = (uri, fragment.path, *schema.names)
@@ -40,12 +43,6 @@ class SmallFiles:
             while len(self._kept) > KEPT_FILES:
                 self._kept.popitem(last=False)
         return found
-
-
-def _dataset(fragments: list[Any], schema: pa.Schema, whole: Any) -> Any:
-    import pyarrow.dataset as pads
-
-    return pads.FileSystemDataset(fragments, schema, whole.format, whole.filesystem)
 
 
 def _sizes(delta: Any) -> dict[str, int]:

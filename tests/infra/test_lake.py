@@ -94,6 +94,7 @@ def test_columns_and_rows_are_chosen(storage: StorageSettings) -> None:
     assert lake.read("items", ["item_id"], {"origin": "y"}).to_pylist() == [{"item_id": "b"}]
     assert lake.read("items", ["item_id"], {"origin": ["x"], "item_id": {"a", "b"}}).to_pylist() == [{"item_id": "a"}]
     assert lake.read("items", ["item_id"], pc.field("origin") != "x").to_pylist() == [{"item_id": "b"}]
+    assert lake.read("items", ["item_id"], {"origin": []}).to_pylist() == []
     with pytest.raises(UsageError, match="nope"):
         lake.read("items", ["nope"])
     with pytest.raises(UsageError, match="nope"):

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from medgr2.infra.lake import Lake, dataset_of
+from medgr2.infra.lake import Lake
+from medgr2.infra.lake_files import dataset_of
 from medgr2.infra.objects import ObjectStore
 from medgr2.infra.opening import open_store
 from medgr2.infra.settings import StorageSettings
@@ -34,6 +35,10 @@ VIEWS = {
             SELECT * FROM scores
             QUALIFY row_number() OVER (PARTITION BY item_id ORDER BY scored_at DESC NULLS LAST, score_id DESC) = 1
         ) s USING (item_id)""",
+    "accuracy": """
+        SELECT model_id, dataset, version, condition, count(*) AS n, avg(correct::INT) AS accuracy,
+               avg(parsed::INT) AS parsed
+        FROM evals GROUP BY ALL""",
     "failures": "SELECT * FROM outcomes WHERE outcome = 'failed'",
     "changes": """
         SELECT v.dataset, v.version, m.item_id, m.change, v.publish_id, v.published_at
@@ -57,11 +62,11 @@ def connect(storage: StorageSettings) -> duckdb.DuckDBPyConnection:
 
     lake, found = Lake(storage), duckdb.connect(":memory:")
     store = open_store(storage)
-    for name in TABLES:
+    for name, table in TABLES.items():
         files = lake.files(name)
         if storage.is_s3:
             files = [_cached(store, storage, uri) for uri in files]
-        found.register(name, dataset_of(files, name))
+        found.register(name, dataset_of(files, table.schema))
     for name, sql in VIEWS.items():
         found.execute(f"CREATE VIEW {name} AS {sql}")
     for setting in (

@@ -14,7 +14,6 @@ from typing import Any, TypeAlias, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 
 from medgr2.infra.lake_files import SmallFiles
 from medgr2.infra.settings import StorageSettings
@@ -210,14 +209,6 @@ class Lake:
             return schema.empty_table().select(list(columns) if columns else schema.names)
         with _plain_errors(self.storage.root):
             return self._small_files.table(delta, schema, list(columns) if columns else schema.names, filter_)
-
-
-def dataset_of(files: Sequence[str], table: str) -> Any:
-    """Local data files of a table as one Arrow dataset with the declared columns, whatever their age."""
-    schema = _declared(table).schema
-    if not files:
-        return pads.dataset(schema.empty_table())
-    return pads.dataset(list(files), schema=schema, format="parquet")
 
 
 def to_arrow(table: str, rows: Rows) -> pa.Table:

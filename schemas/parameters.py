@@ -18,7 +18,6 @@ class GenerateParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    prompt: Literal["direct"] = Field(default="direct", description="Prompt style.")
     question_types: tuple[QuestionType, ...] = Field(default=tuple(QuestionType), min_length=1)
     samples: int = Field(default=1, ge=1, le=32, description="Drafts per image and question type.")
     temperature: float = Field(default=1.0, ge=0, le=2)

@@ -102,6 +102,14 @@ def test_a_column_newer_than_every_file_reads_as_null(folder: StorageSettings, m
     assert query(folder, "SELECT count(*) n FROM items WHERE laterality IS NULL").to_pylist() == [{"n": 4}]
 
 
+def test_filters_work_on_files_that_a_deletion_rewrote(folder: StorageSettings) -> None:
+    with Lake(folder).state("items", write=True) as delta:
+        delta.delete("item_id = 'b'")
+    for where in ("item_id = 'c'", "item_id >= 'd'", "item_id IN ('b', 'a') OR answer = 'x'"):
+        assert query(folder, f"SELECT item_id FROM items WHERE {where}").num_rows == 1
+    assert query(folder, "SELECT * FROM items").num_rows == 3
+
+
 FORBIDDEN = [
     "SELECT * FROM read_text('/etc/passwd')",
     "SELECT * FROM read_csv('/etc/passwd')",

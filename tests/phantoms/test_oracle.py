@@ -62,7 +62,8 @@ def test_another_image_makes_most_questions_invalid(hospital, requests):
         {**request, "image_sha256": other["image_sha256"]}
         for request, other in zip(requests, [*requests[1:], requests[0]], strict=True)
     ]
-    assert sum(answer["valid"] for answer in judged(hospital, *moved)) <= 3
+    still_valid = [answer for answer in judged(hospital, *moved) if answer["valid"]]
+    assert len(still_valid) < len(moved) / 4  # not none: two patients may share the labels that were asked for
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,9 @@ def test_a_question_without_a_true_option_is_invalid(hospital, requests):
 
 def test_a_rationale_that_contradicts_the_scene_is_invalid(hospital, requests):
     request = of_type(requests, "Disease Diagnosis")
-    grade = "severe" if "severe" not in request["rationale"] else "mild"
+    rows = [json.loads(line) for line in hospital.truth.read_text().splitlines()]
+    scene = next(row["scene"] for row in rows if row["image_sha256"] == request["image_sha256"])
+    grade = "severe" if scene["grade"] != "severe" else "mild"
     (answer,) = judged(hospital, {**request, "rationale": f"It is {grade}."})
     assert answer["valid"] is False
     assert f"says {grade}" in answer["reason"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ MAX_CELL = 60
 
 def emit(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str = "nothing yet") -> None:
     if as_json:
-        click.echo(json.dumps(list(rows), default=_plain, ensure_ascii=False, indent=None))
+        click.echo(_json(list(rows)))
         return
     if not rows:
         click.echo(empty)
@@ -29,7 +30,7 @@ def emit(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str = "noth
 
 def emit_one(document: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(document, default=_plain, ensure_ascii=False))
+        click.echo(_json(document))
         return
     _tree(document, 0)
 
@@ -48,6 +49,21 @@ def _tree(value: Mapping[str, Any], depth: int) -> None:
                 _tree(one, depth + 1)
         else:
             click.echo(f"{pad}{name}: {_text(v)}")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_finite(value), default=_plain, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(v) for name, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return value
 
 
 def _plain(value: Any) -> Any:

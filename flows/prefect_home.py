@@ -14,7 +14,8 @@ def prepare(settings: Settings) -> None:
     defaults = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
-        "PREFECT_LOGGING_LEVEL": "WARNING",
+        # A person at the terminal gets our own one message; the run's log, and so the UI, keeps everything.
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         # A slow machine takes longer than Prefect's own 20 s to start its embedded server.
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "240",
     }

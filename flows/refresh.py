@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -11,7 +12,7 @@ from medgr2.flows.embedded import EmbeddedWorld, ask_reviewer, build, embedded_w
 from medgr2.flows.intake import take_in
 from medgr2.infra.settings import load_settings
 from medgr2.infra.workspace import open_workspace
-from medgr2.schemas.errors import DataError
+from medgr2.schemas.errors import ConflictError, DataError, Medgr2Error, StorageError
 from medgr2.schemas.parameters import EMBEDDED, RefreshParameters
 from medgr2.schemas.reports import AppraisalReport, IntakeReport, NightReport, Plan, PublishReport, StageReport
 from medgr2.tasks import appraise as appraisal
@@ -20,8 +21,23 @@ from medgr2.tasks import publish as publication
 from medgr2.tasks.night import Night, open_night
 from medgr2.tasks.stage import say_plan
 
-RETRIES = 2
-RETRY_SECONDS = 10
+
+def worth_trying_again(_task: Any, _run: Any, state: Any) -> bool:
+    """A store that was away may be back; a missing folder or bad data will not mend itself in seconds."""
+    try:
+        state.result()
+    except (StorageError, ConflictError):
+        return True
+    except Medgr2Error:
+        return False
+    except Exception:
+        return True
+    return False
+
+
+PATIENT: dict[str, Any] = {
+    "retries": 2, "retry_delay_seconds": 10, "retry_condition_fn": worth_trying_again, "cache_policy": NO_CACHE,
+}  # fmt: skip
 
 
 @flow(name="data-refresh", description="One night: ingest what is new, generate, score, select, publish.")
@@ -35,7 +51,7 @@ def data_refresh(parameters: RefreshParameters = RefreshParameters()) -> NightRe
     return NightReport(run=night.run, intake=intake, generate=drafts, appraisal=appraised, publish=published)
 
 
-@task(retries=RETRIES, retry_delay_seconds=RETRY_SECONDS, cache_policy=NO_CACHE)
+@task(**PATIENT)
 def ingest_new(parameters: RefreshParameters) -> IntakeReport:
     workspace = open_workspace()
     world = world_of(parameters)
@@ -58,7 +74,7 @@ def begin(parameters: RefreshParameters) -> Night:
     return open_night(open_workspace(), parameters)
 
 
-@task(retries=RETRIES, retry_delay_seconds=RETRY_SECONDS, cache_policy=NO_CACHE)
+@task(**PATIENT)
 def generate(night: Night, parameters: RefreshParameters) -> StageReport:
     report = generation.generate(
         open_workspace(), parameters.generate, model=night.generator, run=night.run, announce=announce
@@ -67,7 +83,7 @@ def generate(night: Night, parameters: RefreshParameters) -> StageReport:
     return report
 
 
-@task(retries=RETRIES, retry_delay_seconds=RETRY_SECONDS, cache_policy=NO_CACHE)
+@task(**PATIENT)
 def score(night: Night, parameters: RefreshParameters) -> AppraisalReport:
     world = world_of(parameters)
     ask = None
@@ -80,7 +96,7 @@ def score(night: Night, parameters: RefreshParameters) -> AppraisalReport:
     return report
 
 
-@task(retries=RETRIES, retry_delay_seconds=RETRY_SECONDS, cache_policy=NO_CACHE)
+@task(**PATIENT)
 def publish(night: Night, parameters: RefreshParameters) -> PublishReport:
     report = publication.publish(open_workspace(), night, parameters)
     get_run_logger().info(report.line())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from medgr2.infra.objects import ObjectStore
 from medgr2.infra.objects_folder import FolderStore
@@ -15,11 +17,32 @@ RACERS = 8
 
 
 def open_store(storage: StorageSettings) -> ObjectStore:
+    check_root(storage)
     if not storage.is_s3:
         return FolderStore(storage.root)
     from medgr2.infra.objects_s3 import S3Store
 
     return S3Store(storage)
+
+
+def check_root(storage: StorageSettings) -> None:
+    """A folder that is a file, or below one, or closed to us: said here once, before anything else stumbles over it."""
+    if storage.is_s3:
+        return
+    root = Path(storage.root)
+    there = next(path for path in (root, *root.parents) if os.path.exists(path))  # noqa: PTH110  Path.exists raises
+    if not there.is_dir():
+        raise StorageError(
+            f"{there} is a file, so nothing can be stored under {root}",
+            where=storage.root,
+            next_command="set MEDGR2_STORAGE__ROOT to a folder, or to s3://bucket/prefix",
+        )
+    if not os.access(there, os.R_OK | os.X_OK if there == root else os.X_OK):
+        raise StorageError(
+            f"{there} may not be read",
+            where=storage.root,
+            next_command="change its permissions, or MEDGR2_STORAGE__ROOT",
+        )
 
 
 def prove_create_only(store: ObjectStore) -> None:

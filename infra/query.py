@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,7 +92,13 @@ def query(storage: StorageSettings, sql: str, deadline_seconds: float = DEADLINE
     stopper = threading.Timer(deadline_seconds, con.interrupt)
     stopper.start()
     try:
-        return con.sql(sql).to_arrow_table()
+        found = con.sql(sql).to_arrow_table()
+        twice = sorted(name for name, n in Counter(found.column_names).items() if n > 1)
+        if twice:
+            raise UsageError(
+                f"more than one column is called {twice[0]}", where="query", next_command="name them apart with AS"
+            )
+        return found
     except duckdb.InterruptException:
         raise UsageError(
             f"the query was stopped after {deadline_seconds:.0f} s", next_command="ask for less, or compact first"

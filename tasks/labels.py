@@ -102,7 +102,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
             if missing:
                 raise DataError(
                     f"the labels have no column {' and no column '.join(missing)}",
-                    where=f"{path}: columns are {', '.join(reader.fieldnames or ['none'])}",
+                    where=f"{path}, whose first line names {len(reader.fieldnames or [])} columns",
                     kept="nothing was taken in",
                 )
             return [{k: (v or "").strip() for k, v in row.items() if isinstance(k, str)} for row in reader]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from medgr2.flows.output import emit_one
-from medgr2.infra.settings import load_settings
+from medgr2.flows.reading import readable_storage
 
 
 @click.command(name="explain")
@@ -15,4 +15,4 @@ def command(item_id: str, as_json: bool) -> None:
     """Walk an item from its image's hash to the models that trained on it. A unique prefix of the id is enough."""
     from medgr2.tasks.lineage import explain
 
-    emit_one(explain(load_settings().storage, item_id), as_json=as_json)
+    emit_one(explain(readable_storage(), item_id), as_json=as_json)

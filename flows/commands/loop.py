@@ -7,6 +7,7 @@ import time
 
 import click
 
+from medgr2.flows.forms import fill
 from medgr2.flows.output import emit
 from medgr2.flows.prefect_home import prepare
 from medgr2.infra.settings import load_settings
@@ -27,7 +28,8 @@ NEXT = (
 def command(cycles: int, seed: int, images: int, as_json: bool) -> None:
     """Refresh, train (SFT, then GRPO), evaluate, promote, regenerate. Killed, the same command goes on."""
     settings = load_settings()
-    parameters = LoopParameters.model_validate(
+    parameters = fill(
+        LoopParameters,
         {
             "cycles": cycles,
             "seed": seed,
@@ -37,7 +39,8 @@ def command(cycles: int, seed: int, images: int, as_json: bool) -> None:
                 "world": {"seed": seed, "images": images},
                 "score": {"reviewer": "phantoms"},
             },
-        }
+        },
+        "loop",
     )
     started = time.monotonic()
     prepare(settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from medgr2.flows.output import emit
-from medgr2.infra.settings import load_settings
+from medgr2.flows.reading import readable_storage
 
 
 @click.command(name="query")
@@ -18,4 +18,4 @@ def command(sql: str, as_json: bool) -> None:
     """
     from medgr2.infra.query import query
 
-    emit(query(load_settings().storage, sql).to_pylist(), as_json=as_json, empty="no rows")
+    emit(query(readable_storage(), sql).to_pylist(), as_json=as_json, empty="no rows")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from medgr2.flows.forms import fill
 from medgr2.flows.output import emit_one
 from medgr2.flows.prefect_home import prepare
 from medgr2.infra.settings import load_settings
@@ -26,11 +27,13 @@ def command(
 ) -> None:
     """One night of data: ingest new, generate, score, select, publish. Killed, the same command completes it."""
     settings = load_settings()
-    parameters = RefreshParameters.model_validate(
+    parameters = fill(
+        RefreshParameters,
         {
             "dataset": dataset, "source": source, "labels": labels, "night": night,
             "generate": {"images": images}, "select": {"tau": tau}, "score": {"reviewer": reviewer},
-        }
+        },
+        "refresh",
     )  # fmt: skip
     prepare(settings)
     from medgr2.flows.refresh import data_refresh

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from medgr2.flows.output import emit, emit_one
-from medgr2.infra.settings import load_settings
+from medgr2.flows.reading import readable_storage
 from medgr2.schemas.errors import UsageError
 
 
@@ -71,4 +71,4 @@ def tag(ref: str, name: str) -> None:
 def _lake() -> Any:
     from medgr2.infra.lake import Lake
 
-    return Lake(load_settings().storage)
+    return Lake(readable_storage())

@@ -53,12 +53,18 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["versions"], {"MEDGR2_STORAGE__ROOT": "ftp://x"}, ExitCode.SETTINGS, ["ftp://x", "s3://"]),
         (["query", "selec 1"], {}, ExitCode.USAGE, ["selec", "SHOW TABLES"]),
         (["query", "select nothing from items"], {}, ExitCode.USAGE, ["nothing"]),
-        (["query", "drop table items"], {}, ExitCode.USAGE, ["read only"]),
+        (["query", "drop table items"], {}, ExitCode.USAGE, ["nothing else", "DROP"]),
         (["query", "select * from '/etc/passwd'"], {}, ExitCode.USAGE, ["passwd"]),
         (["explain", "abcd1234"], {}, ExitCode.NOT_FOUND, ["no item abcd1234", "medgr2 query"]),
         (["explain", "../../etc"], {}, ExitCode.USAGE, ["not an item id"]),
         (["versions", "diff", "ds@1", "ds@9"], {}, ExitCode.NOT_FOUND, ["ds"]),
         (["versions", "tag", "ds", "good"], {}, ExitCode.USAGE, ["which version"]),
+        (["query", "select 1 as a, 2 as a"], {}, ExitCode.USAGE, ["called a", "AS"]),
+        (["refresh", "--tau", "7"], {}, ExitCode.USAGE, ["--tau", "less than 1", "7.0"]),
+        (["refresh", "--dataset", "A B"], {}, ExitCode.USAGE, ["--dataset", "'A B'"]),
+        (["refresh", "--reviewer", "phantoms"], {}, ExitCode.USAGE, ["embedded"]),
+        (["loop", "--cycles", "0"], {}, ExitCode.USAGE, ["--cycles", "greater"]),
+        (["loop", "--images", "3"], {}, ExitCode.USAGE, ["--images"]),
         (["ingest", "no/such/folder"], {}, ExitCode.NOT_FOUND, ["no such folder", "no/such/folder"]),
     ],
 )
@@ -76,18 +82,36 @@ def test_a_slip_gives_one_clear_message(
     assert run(arguments) == code
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.startswith("error: ")
+    assert "error: " in said.err
     assert "Traceback" not in said.err
     assert all(word in said.err for word in says), said.err
 
 
+@pytest.mark.parametrize(
+    "arguments", [["versions"], ["query", "select 1"], ["models"], ["compact"], ["explain", "abcd"]]
+)
 def test_an_unreadable_root_is_a_storage_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("MEDGR2_STORAGE__ROOT", str(tmp_path / "file" / "below"))
-    assert run(["versions"]) == ExitCode.STORAGE
-    assert str(tmp_path / "file") in capsys.readouterr().err
+    for root in (tmp_path / "file", tmp_path / "file" / "below"):
+        monkeypatch.setenv("MEDGR2_STORAGE__ROOT", str(root))
+        assert run(arguments) == ExitCode.STORAGE
+        said = capsys.readouterr().err
+        assert f"{tmp_path / 'file'} is a file" in said
+        assert "MEDGR2_STORAGE__ROOT" in said
+
+
+def test_an_empty_root_is_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["versions", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == []
+    assert str(root) in said.err
+
+
+def test_json_has_no_nan(published: Lake, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["query", "--json", "select 'NaN'::double a, ['inf'::double] b"]) == 0
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == [{"a": None, "b": [None]}]
 
 
 def test_an_unexpected_error_is_one_line_unless_asked(

@@ -133,6 +133,11 @@ def test_bad_labels_say_what_and_where(workspace: Workspace, tmp_path: Path) -> 
     (folder / "labels.csv").write_text("name,kind\na.png,CT\n")
     with pytest.raises(DataError, match="no column file and no column modality"):
         take(workspace, folder)
+    (folder / "labels.csv").write_text("a.png,CT,Jane Doe\n")
+    with pytest.raises(DataError) as headless:
+        take(workspace, folder)
+    assert "3 columns" in str(headless.value)
+    assert "Jane" not in str(headless.value)
     (folder / "labels.csv").write_bytes(b"file,modality\n\xff\xfe,CT\n")
     with pytest.raises(DataError, match="not UTF-8"):
         take(workspace, folder)

@@ -1,0 +1,25 @@
+"""Flags of the command line become the parameters of a flow, or one clear message about the flag that does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from medgr2.schemas.errors import UsageError
+
+P = TypeVar("P", bound=BaseModel)
+
+
+def fill(model: type[P], values: Mapping[str, Any], command: str) -> P:
+    try:
+        return model.model_validate(values)
+    except ValidationError as e:
+        first = e.errors(include_url=False)[0]
+        name = str(first["loc"][-1]) if first["loc"] else ""
+        given = f", not {first['input']!r}" if name else ""
+        message = first["msg"].removeprefix("Value error, ")
+        raise UsageError(
+            f"--{name}: {message}{given}" if name else message, next_command=f"medgr2 {command} --help"
+        ) from None

@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 import pytest
 from pydantic import SecretStr
-from s3.ceph import ACCESS_KEY, SECRET_KEY, Ceph, free_port, missing_binaries
+from s3.ceph import ACCESS_KEY, SECRET_KEY, Ceph, die_with_the_tests, free_port, missing_binaries
 
 from medgr2.infra.settings import S3Settings, StorageSettings
 
@@ -55,7 +55,10 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log = tmp_path_factory.mktemp("moto") / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=out, stderr=out
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            stdout=out,
+            stderr=out,
+            preexec_fn=die_with_the_tests,
         )
     try:
         endpoint, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60

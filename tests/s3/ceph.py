@@ -5,6 +5,7 @@ Ended by process id. Nothing outside its folder is read or written, the system's
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -30,6 +31,11 @@ def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
+
+
+def die_with_the_tests() -> None:
+    """In the child: a test run that is itself killed tears nothing down (PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 @dataclass
@@ -129,7 +135,11 @@ cluster addr = 127.0.0.1
         with (self.folder / "log" / f"{name}.out").open("wb") as out:
             self._processes.append(
                 subprocess.Popen(
-                    [name, *self._arguments(), "-f", *args], stdout=out, stderr=out, start_new_session=True
+                    [name, *self._arguments(), "-f", *args],
+                    stdout=out,
+                    stderr=out,
+                    start_new_session=True,
+                    preexec_fn=die_with_the_tests,
                 )
             )
 

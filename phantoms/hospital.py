@@ -59,7 +59,7 @@ def see_patients(count: int, split: Split, seed: int) -> list[Study]:
                     patient_id=f"P{_name('patient', seed, split, patient)}",
                     split=split,
                     scene=scene,
-                    report=write_report(scene, rng),
+                    report=write_report(scene, "ward", rng),
                     png=picture.getvalue(),
                 )
             )

@@ -71,7 +71,7 @@ def lesson(album: Album, index: int, kind: Kind, style: Style, rng: np.random.Ge
         question = replace(question, rationale=explain(scene, TOPICS[question_type].key(scene)))
     if kind == "answering":
         return question.prompt(), question.reply()
-    report = "" if rng.random() < NO_REPORT else write_report(scene, rng)
+    report = "" if rng.random() < NO_REPORT else write_report(scene, "clean", rng)
     return generating_prompt(question_type, report), (key_first(question) if style == "final" else question).written()
 
 

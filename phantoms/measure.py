@@ -72,7 +72,7 @@ def prepare(count: int, site: Site, seed: int) -> Sheet:
         sheet.scenes.append(scene)
         sheet.images.append(draw(scene, site))
         sheet.questions.append(ask(scene, question_type, rng))
-        sheet.reports.append(write_report(scene, rng))
+        sheet.reports.append(write_report(scene, site, rng))
     return sheet
 
 

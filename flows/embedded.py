@@ -21,6 +21,7 @@ from medgr2.schemas.errors import DataError, NightStoppedError
 
 SEED_QUESTIONS, HELDOUT_QUESTIONS, CORRUPT = 150, 300, 3
 DEADLINE_SECONDS = 300
+UNKNOWN_IMAGE = "unknown image"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,10 @@ def ask_reviewer(world: EmbeddedWorld, requests: Iterable[dict[str, Any]]) -> li
             kept="drafts and scores",
             next_command="the same command again",
         )
-    return verdicts
+    # Images of another world are none of this reviewer's business. Its reasons quote the truth: they stay outside.
+    return [
+        {"item_id": v["item_id"], "valid": v["valid"], "reason": ""} for v in verdicts if v["reason"] != UNKNOWN_IMAGE
+    ]
 
 
 def _run(arguments: list[str], text: str = "") -> str:

@@ -35,6 +35,7 @@ FAN_IN = 32
 SETTLED_BYTES = 2 << 20
 """A segment above this is left alone: a merge holds its FAN_IN sources in memory, uncompressed."""
 READERS = 8
+LISTINGS = 50
 _STAGE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -93,6 +94,16 @@ class Journal:
     def _segments(self) -> dict[str, ObjectInfo]:
         return {info.key.removeprefix(self.prefix): info for info in self.store.list(self.prefix)}
 
+    def _segments_while_still(self) -> dict[str, ObjectInfo]:
+        """A listing that no merge ran through: one could delete what is listed late and write what was listed early."""
+        present = self._segments()
+        for _ in range(LISTINGS):
+            again = self._segments()
+            if all(name in present for name in again if level_of(name)):
+                return present
+            present = again
+        raise self._moving()
+
     def _mergeable(self) -> list[str]:
         levels: dict[int, list[str]] = {}
         for name, info in self._segments().items():
@@ -123,7 +134,7 @@ class Journal:
 
     def _refresh(self) -> Index:
         for _ in range(READERS):
-            present = self._segments()
+            present = self._segments_while_still()
             unseen = [name for name in present if name not in self._loaded and name not in self._damaged]
             with ThreadPoolExecutor(READERS) as pool:
                 read = list(pool.map(self._load, unseen))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from medgr2.schemas.vocabulary import QuestionType
 
 Reviewer = Literal["people", "phantoms"]
 EMBEDDED = "embedded"
+PEOPLE_DATASETS = ("seed", "heldout")
 
 
 class GenerateParameters(BaseModel):
@@ -74,6 +75,13 @@ class RefreshParameters(BaseModel):
         if self.night:
             return self
         return self.model_copy(update={"night": datetime.now(UTC).date().isoformat()})
+
+    @field_validator("dataset")
+    @classmethod
+    def _not_of_people(cls, dataset: str) -> str:
+        if dataset in PEOPLE_DATASETS:
+            raise ValueError(f"{dataset} is kept for questions that people wrote")
+        return dataset
 
     @model_validator(mode="after")
     def _phantoms_review_phantoms_only(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -11,15 +12,16 @@ from medgr2.infra.workspace import Workspace
 from medgr2.models.calibration import Calibration, fit, save
 from medgr2.models.gates import GateContext, sift
 from medgr2.models.shelf import Shelf
+from medgr2.models.signals import SIGNALS
 from medgr2.schemas.errors import DataError, NotFoundError
 from medgr2.schemas.items import Item
 from medgr2.schemas.parameters import RefreshParameters
 from medgr2.schemas.reports import AppraisalReport
-from medgr2.schemas.vocabulary import Split, Verdict
+from medgr2.schemas.vocabulary import Origin, Split, Verdict
 from medgr2.tasks.generate import drafted, item_of
 from medgr2.tasks.night import Night
 from medgr2.tasks.review import audits, import_verdicts, sample_for_review, settled
-from medgr2.tasks.score import Measured, judge, measure
+from medgr2.tasks.score import Measured, judge, measure, record_judgements
 from medgr2.tasks.stage import Announce
 
 AskReviewer = Callable[[Iterable[dict[str, Any]]], list[dict[str, Any]]]
@@ -31,11 +33,12 @@ def appraise(
 ) -> AppraisalReport:
     """Judge every draft of the night. Nothing that was not scored and calibrated is accepted."""
     lake, how = workspace.lake, parameters.score
+    context = _context(workspace, night)
     items = drafted(workspace, parameters.generate, model=night.generator, run=night.run)
-    gated = sift(items, _context(workspace, night))
+    gated = sift(items, context)
     passed = [item for item in items if not gated[item.item_id]]
     # Items audited on earlier nights are measured again under tonight's scorer: old verdicts keep their worth.
-    reviewed = _items(workspace, {row["item_id"] for row in lake.read("reviews", columns=["item_id"]).to_pylist()})
+    reviewed = _reviewed(workspace, context)
     # Questions of people are measured too: training wants to know how hard they are for tonight's scorer.
     human = _items(workspace, _members(workspace, "seed"))
     measured = measure(
@@ -56,7 +59,7 @@ def appraise(
     of_people = judge(
         {item.item_id: () for item in human}, measured, calibration, tau=parameters.select.tau, run=night.run
     )
-    lake.append_new("scores", rows + of_people, key="score_id")
+    record_judgements(lake, rows + of_people, night.run)
     verdicts = Counter(row["verdict"] for row in rows)
     return AppraisalReport(
         drafts=len(rows),
@@ -98,6 +101,17 @@ def _items(workspace: Workspace, ids: set[str]) -> list[Item]:
     return [item_of(row) for row in workspace.lake.read("items", where={"item_id": sorted(ids)}).to_pylist()]
 
 
+def _reviewed(workspace: Workspace, context: GateContext) -> list[Item]:
+    """What people judged before and may be learned from: generated items, and never one about a held-out image."""
+    ids = set(workspace.lake.read("reviews", columns=["item_id"])["item_id"].to_pylist())
+    if not ids:
+        return []
+    rows = workspace.lake.read("items", where={"item_id": sorted(ids)}).to_pylist()
+    return [
+        item_of(row) for row in rows if row["origin"] == Origin.GENERATED and row["image_id"] not in context.heldout
+    ]
+
+
 def _audit(
     workspace: Workspace,
     night: Night,
@@ -133,7 +147,13 @@ def _audit(
 
 def _calibrate(workspace: Workspace, measured: Measured) -> tuple[Calibration | None, str]:
     """The calibration that all verdicts so far allow, or why there is none: then the night publishes nothing."""
-    found = audits(workspace.lake.read("reviews").to_pylist(), measured.signals)
+    # An item one of whose signals failed says nothing tonight; it must not silence the others.
+    whole = {
+        item_id: found
+        for item_id, found in measured.signals.items()
+        if all(math.isfinite(found.get(name, math.nan)) for name in SIGNALS)
+    }
+    found = audits(workspace.lake.read("reviews").to_pylist(), whole)
     try:
         calibration = fit(found, scorer=measured.scorer)
     except DataError as e:

@@ -132,14 +132,13 @@ def drafted(workspace: Workspace, parameters: GenerateParameters, *, model: str,
     how = recipe(model, parameters)
     wanted = _wanted(workspace, parameters, how)
     outcomes = Journal(workspace.store, how.stage).outcomes([cell.key for cell in wanted])
-    if missing := sum(cell.key not in outcomes for cell in wanted):
+    if wanted and not outcomes:
         raise DataError(
-            f"{missing} of {len(wanted)} drafts of {run} have not been asked for yet",
-            where="journal/generate",
-            kept="every finished draft",
-            next_command="the same command again",
+            f"no draft of {run} has been asked for yet", where="journal/generate", next_command="the same command again"
         )
-    rows = collect(wanted, outcomes, how, run)
+    # Images that came in meanwhile were not asked about: they are the next night's.
+    asked = [cell for cell in wanted if cell.key in outcomes]
+    rows = collect(asked, outcomes, how, run)
     return [item_of(rows[item_id]) for item_id in sorted(rows)]
 
 

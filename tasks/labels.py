@@ -17,6 +17,7 @@ from medgr2.schemas.errors import DataError, NotFoundError
 from medgr2.schemas.vocabulary import Modality, Split
 
 REQUIRED = ("file", "modality")
+TOLD = ("modality", "anatomy", "labels", "report", "source", "licence", "patient_key", "split")
 NAMED = ("file", "modality", "anatomy", "report", "source", "licence", "patient_id", "split")
 HELDOUT_SHARE = 10
 """Without a split column one patient in so many is held out, chosen by the patient's hash: stable for ever."""
@@ -34,20 +35,25 @@ class Label:
     extra: str
     problem: str = ""
 
-    def row(self, image_id: str, found: Mapping[str, Any], run: str) -> dict[str, Any]:
+    def told(self) -> dict[str, Any]:
         return {
-            "image_id": image_id, "modality": self.modality, "anatomy": self.anatomy, "labels": self.extra,
-            "report": self.report, "source": self.source, "licence": self.licence, "patient_key": self.patient_key,
-            "split": self.split.value, "run": run, "added_at": datetime.now(UTC), **found,
+            "modality": self.modality, "anatomy": self.anatomy, "labels": self.extra, "report": self.report,
+            "source": self.source, "licence": self.licence, "patient_key": self.patient_key, "split": self.split.value,
         }  # fmt: skip
+
+    def row(self, image_id: str, found: Mapping[str, Any], run: str) -> dict[str, Any]:
+        return {"image_id": image_id, **self.told(), "run": run, "added_at": datetime.now(UTC), **found}
 
 
 class Labels:
     """What the CSV says of each file, and what is wrong with it."""
 
-    def __init__(self, by_file: dict[str, list[Label]], splits: dict[str, str]) -> None:
+    def __init__(
+        self, by_file: dict[str, list[Label]], splits: dict[str, str], stored: dict[str, dict[str, Any]]
+    ) -> None:
         self._by_file = by_file
         self._splits = splits
+        self._stored = stored
         self._by_image: dict[str, Label] = {}
 
     @classmethod
@@ -60,14 +66,14 @@ class Labels:
                     "a label without a file name", where=f"{path}, line {number}", kept="nothing was taken in"
                 )
             by_file[PurePath(row["file"]).as_posix()].append(_label(row, hashed))
-        stored = workspace.lake.read("images", columns=["patient_key", "split"]).to_pylist()
-        splits = {r["patient_key"]: r["split"] for r in stored if r["patient_key"]}
+        rows = workspace.lake.read("images", columns=["image_id", *TOLD]).to_pylist()
+        splits = {row["patient_key"]: row["split"] for row in rows if row["patient_key"]}
         both: dict[str, set[Split]] = defaultdict(set)
         for label in (one for many in by_file.values() for one in many):
             if label.patient_key:
                 both[label.patient_key].add(label.split)
         splits.update({patient: "both" for patient, found in both.items() if len(found) > 1})
-        return cls(dict(by_file), splits)
+        return cls(dict(by_file), splits, {row["image_id"]: row for row in rows})
 
     def of(self, file: PurePath) -> Label | None:
         found = self._by_file.get(file.as_posix())
@@ -81,9 +87,11 @@ class Labels:
             return label.problem
         if label.patient_key and self._splits.get(label.patient_key, label.split) != label.split:
             return "patient_in_both_splits"
-        first = self._by_image.setdefault(image, label)
-        if (first.modality, first.split, first.extra) != (label.modality, label.split, label.extra):
+        if self._by_image.setdefault(image, label) != label:
             return "contradicting_labels"
+        stored = self._stored.get(image)
+        if stored is not None and any(stored[name] != value for name, value in label.told().items()):
+            return "labelled_otherwise_before"
         return ""
 
 

@@ -8,6 +8,7 @@ from medgr2.schemas.parameters import RefreshParameters
 from medgr2.schemas.reports import PublishReport
 from medgr2.tasks.generate import drafted
 from medgr2.tasks.night import Night
+from medgr2.tasks.review import settled
 from medgr2.tasks.select import select
 
 
@@ -19,14 +20,15 @@ def publish(workspace: Workspace, night: Night, parameters: RefreshParameters) -
         row["image_id"]: row["modality"] for row in lake.read("images", columns=["image_id", "modality"]).to_pylist()
     }
     newest: dict[str, dict[str, object]] = {}
-    scores = lake.read("scores", where={"item_id": sorted(item.item_id for item in items)}) if items else None
-    if scores is not None:
-        rows = (row for row in scores.to_pylist() if row["scorer"] == night.scorer)
-        for row in sorted(rows, key=lambda row: (row["scored_at"], row["score_id"])):
-            newest[row["item_id"]] = row
+    scores = lake.read("scores", where={"run": night.run}).to_pylist()
+    for row in sorted(scores, key=lambda row: (row["scored_at"], row["score_id"])):
+        newest[row["item_id"]] = row
     held: list[str] = []
     if night.history is not None:
         held = versions.members(lake, versions.resolve(lake, f"{night.dataset}@{night.history}"))
+    # A verdict that came after an item was published takes it out of the next version.
+    judged = settled(lake.read("reviews").to_pylist())
+    remove = sorted(item_id for item_id in held if not judged.get(item_id, True))
     chosen = select(items, newest.values(), modality=modality, held=held, cap=parameters.select.cap, tau=tau)
     version = None
     if chosen.add or night.history is not None:
@@ -34,6 +36,7 @@ def publish(workspace: Workspace, night: Night, parameters: RefreshParameters) -
             lake,
             dataset=night.dataset,
             add=chosen.add,
+            remove=remove,
             run=night.run,
             card={
                 "generator": night.generator,

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from medgr2.infra.images import ImageStore
+from medgr2.infra.lake import Lake
 from medgr2.infra.opening import open_store
 from medgr2.infra.settings import Settings
 from medgr2.infra.workspace import Workspace
@@ -25,6 +26,7 @@ from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks.stage import Announce, StageRequest, run_and_record
 
 BATCH = 32
+JUDGEMENT = ("item_id", "scorer", "calibration", "lp", "agree", "p_valid", "tau", "verdict", "reasons")
 EXAM_FIELDS = ("question", "options", "answer", "rationale")
 
 
@@ -146,9 +148,31 @@ def judge(
             "verdict": verdict.value,
             "reasons": list(why),
         }
-        row["score_id"] = digest_of(row)
+        row["score_id"] = _content(row)
         rows.append({**row, "cell": ",".join(measured.cells.get(item_id, ())), "run": run, "scored_at": now})
     return rows
+
+
+def record_judgements(lake: Lake, rows: Iterable[Mapping[str, Any]], run: str) -> int:
+    """Append what is new in this run. Judged as before, nothing is added; judged anew, even back to an older verdict,
+    a row is added after the older ones, so that the newest row of a run and item always is what holds."""
+    judged = list(rows)
+    stored = lake.read("scores", where={"run": run, "item_id": sorted(row["item_id"] for row in judged)})
+    newest: dict[str, dict[str, Any]] = {}
+    for row in sorted(stored.to_pylist(), key=lambda row: (row["scored_at"], row["score_id"])):
+        newest[row["item_id"]] = row
+    fresh = []
+    for row in judged:
+        before = newest.get(row["item_id"])
+        if before is not None and _content(before) == _content(row):
+            continue
+        chained = digest_of([_content(row), run, before["score_id"] if before else ""])
+        fresh.append({**row, "score_id": chained})
+    return lake.append_new("scores", fresh, key="score_id") if fresh else 0
+
+
+def _content(row: Mapping[str, Any]) -> str:
+    return digest_of({name: row[name] for name in JUDGEMENT})
 
 
 def _number(value: float | None) -> float | None:

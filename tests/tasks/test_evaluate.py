@@ -33,7 +33,7 @@ def exam(room: Any, n: int = 4) -> Any:
 
 def test_every_item_under_every_condition_becomes_a_row(room: Any) -> None:
     heldout = exam(room)
-    recipe = evaluate_recipe(room.base, longest=8)
+    recipe = evaluate_recipe(room.base, longest=3)
     cells = evaluate_cells(recipe, read_heldout(room.lake, heldout), ALL)
     outcomes = room.run(recipe, WORKER, [cell for cell, _, _ in cells], batch_size=5)
     rows = collect(cells, outcomes, model_id="m" * 64, heldout=heldout, run="r")
@@ -41,7 +41,7 @@ def test_every_item_under_every_condition_becomes_a_row(room: Any) -> None:
     assert room.lake.append_new("evals", rows, key="eval_id") == 0
     held = held_answers(room.lake, "m" * 64, heldout)
     assert {(r["item_id"], r["condition"]) for r in held} == {(row["item_id"], c.value) for _, row, c in cells}
-    # Eight tokens are not enough for an answer: wrong, unparsed, and still in the denominator.
+    # Three tokens are not enough for an answer: wrong, unparsed, and still in the denominator.
     result = summary(held)
     assert (result.n, result.micro, result.unparsed, result.blank) == (4, 0.0, 1.0, 0.0)
 

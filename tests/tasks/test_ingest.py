@@ -110,6 +110,15 @@ def test_one_picture_with_two_labels_is_held_back(workspace: Workspace, tmp_path
     assert report.reasons["contradicting_labels"] == 1
 
 
+def test_a_label_that_changed_is_said_and_changes_nothing(workspace: Workspace, tmp_path: Path) -> None:
+    take(workspace, hospital(tmp_path / "in", [label("a.png", modality="CT")], {"a.png": picture(1)}))
+    before = workspace.lake.read("images").to_pylist()
+    for more in ({"modality": "MRI"}, {"report": "seen again"}, {"patient_id": "another"}, {"finding": "mass"}):
+        again = hospital(tmp_path / "again", [label("a.png", **more)], {"a.png": picture(1)})
+        assert take(workspace, again).reasons == {"labelled_otherwise_before": 1}
+    assert workspace.lake.read("images").to_pylist() == before
+
+
 def test_without_a_split_column_patients_are_split_for_ever(tmp_path: Path) -> None:
     files = {f"{n}.png": picture(n) for n in range(60)}
     rows = [label(name, split="", patient_id=f"p{n // 2}") for n, name in enumerate(files)]

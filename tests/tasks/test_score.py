@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 
 from medgr2.infra.images import ImageStore
+from medgr2.infra.lake import Lake
 from medgr2.infra.opening import open_store
 from medgr2.infra.settings import Settings, StorageSettings
 from medgr2.models.calibration import Calibration, Quality
@@ -20,7 +23,7 @@ from medgr2.schemas.errors import UsageError
 from medgr2.schemas.items import Item
 from medgr2.schemas.parameters import ScoreParameters
 from medgr2.schemas.vocabulary import QuestionType, Verdict
-from medgr2.tasks.score import EXAM_FIELDS, Measured, ScoreWorker, judge, recipe
+from medgr2.tasks.score import EXAM_FIELDS, Measured, ScoreWorker, judge, recipe, record_judgements
 
 FAIR = Quality(auroc=0.8, ece=0.05)
 CALIBRATION = Calibration(
@@ -134,3 +137,15 @@ def test_the_worker_measures_both_signals_the_same_in_any_batch(tmp_path_factory
         assert together == pytest.approx(alone, abs=1e-9)
         assert all(math.isfinite(value) for value in together.values())
         assert len(set(together.values())) > 1
+
+
+def test_the_newest_row_of_a_run_is_what_holds(tmp_path: Path) -> None:
+    lake = Lake(StorageSettings(root=str(tmp_path)))
+    first = judge({GOOD: ()}, MEASURED, None, tau=0.5, run="r")
+    other = judge({GOOD: ("gate",)}, MEASURED, None, tau=0.5, run="r")
+    for rows, added in ((first, 1), (first, 0), (other, 1), (other, 0), (first, 1), (first, 0)):
+        later = [{**row, "scored_at": datetime.now(UTC)} for row in rows]
+        assert record_judgements(lake, later, "r") == added
+        newest = max(lake.read("scores").to_pylist(), key=lambda row: row["scored_at"])
+        assert newest["reasons"] == rows[0]["reasons"]
+    assert record_judgements(lake, [{**row, "run": "s"} for row in first], "s") == 1

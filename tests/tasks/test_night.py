@@ -1,0 +1,176 @@
+"""Nights on a small hospital, without Prefect: what they freeze, what they refuse, what they take back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from medgr2.flows.embedded import EmbeddedWorld, ask_reviewer
+from medgr2.flows.intake import take_in
+from medgr2.infra.settings import load_settings
+from medgr2.infra.versions import members, resolve
+from medgr2.infra.workspace import Workspace, open_workspace
+from medgr2.models.registry import Registration, Registry
+from medgr2.schemas.parameters import RefreshParameters
+from medgr2.schemas.reports import AppraisalReport, Plan, PublishReport
+from medgr2.schemas.vocabulary import Role
+from medgr2.tasks.appraise import AskReviewer, appraise
+from medgr2.tasks.generate import drafted, generate
+from medgr2.tasks.night import Night, open_night
+from medgr2.tasks.publish import publish
+from medgr2.tasks.review import import_verdicts
+
+
+def quiet(plan: Plan) -> None:
+    del plan
+
+
+def draw(folder: Path, seed: int) -> EmbeddedWorld:
+    subprocess.run(
+        [sys.executable, "-m", "medgr2_phantoms.hospital", "--out", str(folder / "hospital"),
+         "--truth", str(folder / "truth.jsonl"), "--images", "24", "--seed-qa", "20", "--heldout", "12",
+         "--seed", str(seed)],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    return EmbeddedWorld(folder / "hospital", folder / "truth.jsonl")
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> tuple[EmbeddedWorld, EmbeddedWorld]:
+    return draw(tmp_path_factory.mktemp("one"), 1), draw(tmp_path_factory.mktemp("two"), 2)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, worlds: tuple[EmbeddedWorld, EmbeddedWorld]) -> Workspace:
+    root = {"MEDGR2_STORAGE__ROOT": str(tmp_path / "root"), "MEDGR2_COMPUTE__MODE": "inline"}
+    opened = open_workspace(load_settings(root))
+    take(opened, worlds[0])
+    return opened
+
+
+def take(workspace: Workspace, world: EmbeddedWorld) -> None:
+    folder = world.hospital
+    take_in(
+        workspace, folder, run="in", seed=folder / "seed_qa.jsonl", heldout=folder / "heldout.jsonl", announce=quiet
+    )
+
+
+def how(night: str = "one", dataset: str = "ds") -> RefreshParameters:
+    return RefreshParameters.model_validate(
+        {
+            "dataset": dataset,
+            "night": night,
+            "generate": {"question_types": ["Modality Recognition", "Disease Diagnosis"]},
+            "score": {"answers": 2, "audits": 30},
+            "select": {"tau": 0.2},
+        }
+    )
+
+
+def judged_by_length(requests: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A reviewer without an oracle: about half of all items are fine."""
+    return [{"item_id": r["item_id"], "valid": int(r["item_id"], 16) % 2 == 0, "reason": ""} for r in requests]
+
+
+def spend(
+    workspace: Workspace, parameters: RefreshParameters, ask: AskReviewer | None
+) -> tuple[Night, AppraisalReport, PublishReport]:
+    night = open_night(workspace, parameters)
+    generate(workspace, parameters.generate, model=night.generator, run=night.run, announce=quiet)
+    report = appraise(workspace, night, parameters, ask, quiet)
+    return night, report, publish(workspace, night, parameters)
+
+
+def test_without_verdicts_nothing_is_accepted_and_it_says_so(workspace: Workspace) -> None:
+    _, report, published = spend(workspace, how(), None)
+    assert report.drafts > 10
+    assert (report.accepted, published.added, published.version) == (0, 0, None)
+    assert "medgr2 review" in report.uncalibrated_because or "audit" in report.uncalibrated_because
+
+
+def test_the_same_night_again_is_the_same_version(workspace: Workspace) -> None:
+    _, report, published = spend(workspace, how(), judged_by_length)
+    assert published.added > 0
+    rows = workspace.lake.read("scores").num_rows
+    _, again, once_more = spend(workspace, how(), judged_by_length)
+    assert (again, once_more.version) == (report, published.version)
+    assert workspace.lake.read("scores").num_rows == rows
+
+
+def test_a_night_keeps_the_models_it_began_with(workspace: Workspace) -> None:
+    night = open_night(workspace, how())
+    registry = Registry(workspace.store, workspace.lake)
+    other = registry.register(Registration(role=Role.POLICY, artifact=night.base, method="given", run="x"))
+    registry.promote(Role.POLICY, other, reason="test", expected_current=None)
+    assert open_night(workspace, how()) == night
+    assert open_night(workspace, how("two")).champion_id == other
+
+
+def test_what_a_person_refuses_later_leaves_the_next_version(workspace: Workspace) -> None:
+    _, _, published = spend(workspace, how(), judged_by_length)
+    assert published.version is not None
+    held = members(workspace.lake, published.version)
+    verdict = {"item_id": held[0], "reviewer": "Dr. A", "valid": False}
+    judged = {row["item_id"]: row["valid"] for row in workspace.lake.read("reviews").to_pylist()}
+    reviewers = ["Dr. A", "Dr. B"] if judged.get(held[0]) else ["Dr. A"]
+    import_verdicts(workspace.lake, [{**verdict, "reviewer": name} for name in reviewers])
+    _, _, next_one = spend(workspace, how("two"), None)
+    assert next_one.version is not None
+    assert held[0] not in members(workspace.lake, next_one.version)
+    assert held[0] in members(workspace.lake, published.version)
+
+
+def test_verdicts_on_the_exam_do_not_reach_the_calibration(workspace: Workspace) -> None:
+    _, report, _ = spend(workspace, how(), judged_by_length)
+    exam = members(workspace.lake, resolve(workspace.lake, "heldout"))
+    import_verdicts(workspace.lake, [{"item_id": i, "reviewer": "Dr. A", "valid": True} for i in exam])
+    _, again, _ = spend(workspace, how(), None)
+    assert again.calibration == report.calibration
+    assert again.audits == report.audits
+
+
+def test_images_that_come_in_during_a_night_are_the_next_ones(
+    workspace: Workspace, worlds: tuple[EmbeddedWorld, EmbeddedWorld]
+) -> None:
+    parameters = how()
+    night = open_night(workspace, parameters)
+    generate(workspace, parameters.generate, model=night.generator, run=night.run, announce=quiet)
+    before = drafted(workspace, parameters.generate, model=night.generator, run=night.run)
+    take(workspace, worlds[1])
+    assert drafted(workspace, parameters.generate, model=night.generator, run=night.run) == before
+    assert appraise(workspace, night, parameters, judged_by_length, quiet).drafts == len(before)
+
+
+def test_the_phantoms_judge_their_own_world_only_and_keep_their_reasons(
+    workspace: Workspace, worlds: tuple[EmbeddedWorld, EmbeddedWorld]
+) -> None:
+    take(workspace, worlds[1])
+    spend(workspace, how(), lambda requests: ask_reviewer(worlds[0], requests))
+    reviews = workspace.lake.read("reviews").to_pylist()
+    assert {row["reason"] for row in reviews} == {""}
+    own = {json.loads(line)["image_sha256"] for line in worlds[0].truth.read_text().splitlines()}
+    image_of = {row["item_id"]: row["image_id"] for row in workspace.lake.read("items").to_pylist()}
+    assert 0 < len(reviews) < 30
+    assert {image_of[row["item_id"]] for row in reviews} <= own
+
+
+def test_two_datasets_judge_for_themselves(workspace: Workspace) -> None:
+    _, _, mine = spend(workspace, how(), judged_by_length)
+    _, _, theirs = spend(workspace, how(dataset="other"), None)
+    _, _, again = spend(workspace, how(), None)
+    assert again.version == mine.version
+    assert theirs.version is not None
+    assert theirs.version.dataset == "other"
+
+
+@pytest.mark.parametrize("name", ["seed", "heldout"])
+def test_datasets_of_people_are_not_for_nights(name: str) -> None:
+    with pytest.raises(ValidationError, match="people wrote"):
+        RefreshParameters(dataset=name)

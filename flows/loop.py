@@ -9,7 +9,9 @@ from prefect.cache_policies import NO_CACHE
 
 from medgr2.flows.refresh import announce, data_refresh
 from medgr2.infra.workspace import open_workspace
-from medgr2.schemas.parameters import LoopParameters
+from medgr2.models.model_ref import base_model
+from medgr2.schemas.digest import digest_of
+from medgr2.schemas.parameters import LoopParameters, RefreshParameters
 from medgr2.schemas.reports import CycleReport, DatasetVersion, Exam, NightReport
 from medgr2.tasks import improve
 from medgr2.tasks.night import Night, open_night
@@ -21,7 +23,21 @@ def closed_loop(parameters: LoopParameters = LoopParameters()) -> list[CycleRepo
 
 
 def turn(parameters: LoopParameters, cycle: int) -> CycleReport:
+    """A finished cycle is history: run again, it is read, not lived through with what was learned later."""
     tonight = parameters.night(cycle)
+    workspace = open_workspace()
+    asked = [parameters.model_dump(mode="json", exclude={"cycles"}), base_model(workspace.settings).revision]
+    record = f"cycles/{tonight.run}/{digest_of(asked)}.json"
+    if workspace.store.exists(record):
+        return CycleReport.model_validate_json(workspace.store.get(record))
+    report = live(parameters, tonight, cycle)
+    if report.exam is not None or parameters.refresh.score.reviewer == "phantoms":
+        # Where people review, a cycle that published nothing yet waits for their verdicts and is lived again.
+        workspace.store.create(record, report.model_dump_json().encode())
+    return report
+
+
+def live(parameters: LoopParameters, tonight: RefreshParameters, cycle: int) -> CycleReport:
     refreshed = data_refresh(tonight)
     version = refreshed.publish.version
     if version is None or refreshed.publish.added == 0:

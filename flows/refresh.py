@@ -18,7 +18,7 @@ from medgr2.schemas.reports import AppraisalReport, IntakeReport, NightReport, P
 from medgr2.tasks import appraise as appraisal
 from medgr2.tasks import generate as generation
 from medgr2.tasks import publish as publication
-from medgr2.tasks.night import Night, open_night
+from medgr2.tasks.night import Night, images_of, open_night, waiting
 from medgr2.tasks.stage import say_plan
 
 
@@ -48,7 +48,14 @@ def data_refresh(parameters: RefreshParameters = RefreshParameters()) -> NightRe
     drafts = generate(night, tonight)
     appraised = score(night, tonight)
     published = publish(night, tonight)
-    return NightReport(run=night.run, intake=intake, generate=drafts, appraisal=appraised, publish=published)
+    return NightReport(
+        run=night.run,
+        intake=intake,
+        generate=drafts,
+        appraisal=appraised,
+        publish=published,
+        images_waiting=waiting(open_workspace(), night),
+    )
 
 
 @task(**PATIENT)
@@ -76,8 +83,14 @@ def begin(parameters: RefreshParameters) -> Night:
 
 @task(**PATIENT)
 def generate(night: Night, parameters: RefreshParameters) -> StageReport:
+    workspace = open_workspace()
     report = generation.generate(
-        open_workspace(), parameters.generate, model=night.generator, run=night.run, announce=announce
+        workspace,
+        parameters.generate,
+        images_of(workspace, night),
+        model=night.generator,
+        run=night.run,
+        announce=announce,
     )
     get_run_logger().info(report.line())
     return report

@@ -134,7 +134,8 @@ def _compact_table(
 
 
 def _remove_stale(lake: Lake, store: ObjectStore, before: float, dry_run: bool) -> Iterator[str]:
-    for found in store.list("probe/"):
+    # What a job on a cluster was asked to do holds private context: it outlives the job by the grace and no longer.
+    for found in [*store.list("probe/"), *store.list("requests/")]:
         if found.modified < before:
             yield found.key
             if not dry_run:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from medgr2.infra.settings import Settings
-from medgr2.schemas.errors import SettingsError
+from medgr2.schemas.errors import SettingsError, StorageError
 
 KEY_FILE = "secrets/patient.key"
 
@@ -42,7 +42,15 @@ def _key(settings: Settings) -> bytes:
             where=settings.storage.root,
             next_command="export MEDGR2_PRIVACY__PATIENT_KEY=$(openssl rand -hex 32)  and keep it in your secret store",
         )
-    return _local_key(Path(settings.storage.root) / KEY_FILE)
+    path = Path(settings.storage.root) / KEY_FILE
+    try:
+        return _local_key(path)
+    except OSError as e:
+        raise StorageError(
+            f"the patient key cannot be kept: {e.strerror}",
+            where=str(path),
+            next_command="set MEDGR2_STORAGE__ROOT to a folder that can be written, or MEDGR2_PRIVACY__PATIENT_KEY",
+        ) from None
 
 
 def _local_key(path: Path) -> bytes:

@@ -128,11 +128,11 @@ class _Change:
             added=len(after - before),
             removed=len(before - after),
             parent=history[-1].version if history else None,
+            run=self.run,
             card=self.card,
         )
         row = version.model_dump() | {
             "card": json.dumps(self.card, sort_keys=True, default=str),
-            "run": self.run,
             "published_at": datetime.now(UTC),
         }
         claims = {f"version:{self.dataset}": version.version, claim(self.publish_id): 1}

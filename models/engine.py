@@ -69,11 +69,13 @@ class TransformersEngine:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
+        from transformers.utils import logging
 
         if dtype not in DTYPES:
             raise UsageError(f"cannot compute in {dtype!r}", next_command=f"use one of: {', '.join(DTYPES)}")
         if not any(folder.glob("*.safetensors")):
             raise NotFoundError("no safetensors weights", where=str(folder), next_command="make base-weights")
+        logging.disable_progress_bar()
         local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         self.processor: Any = AutoProcessor.from_pretrained(folder, **local)
         self.model: Any = AutoModelForImageTextToText.from_pretrained(

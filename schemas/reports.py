@@ -56,6 +56,7 @@ class DatasetVersion(BaseModel):
     added: int
     removed: int
     parent: int | None = None
+    run: str = ""
     card: dict[str, object] = {}
 
     @property
@@ -123,6 +124,8 @@ class NightReport(BaseModel):
     generate: StageReport
     appraisal: AppraisalReport
     publish: PublishReport
+    images_waiting: int = 0
+    """Training images that came in after this night had begun."""
 
 
 class Accuracy(BaseModel):

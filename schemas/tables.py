@@ -82,10 +82,10 @@ TAGS = _table(
 OUTCOMES = _table(
     "outcomes",
     "What became of every cell: accepted, rejected or failed, with reasons.",
-    "stage outcome attempt",
+    "outcome_id stage outcome attempt",
     {
-        "key": _S, "stage": _S, "recipe": _S, "image_id": _S, "outcome": _S, "reason": _S, "reasons": _LS,
-        "detail": _S, "attempt": _I, "run": _S, "finished_at": _T,
+        "outcome_id": _S, "key": _S, "stage": _S, "recipe": _S, "image_id": _S, "outcome": _S, "reason": _S,
+        "reasons": _LS, "detail": _S, "attempt": _I, "run": _S, "finished_at": _T,
     },
 )  # fmt: skip
 RUNS = _table(

@@ -19,7 +19,7 @@ from medgr2.schemas.parameters import RefreshParameters
 from medgr2.schemas.reports import AppraisalReport
 from medgr2.schemas.vocabulary import Origin, Split, Verdict
 from medgr2.tasks.generate import drafted, item_of
-from medgr2.tasks.night import Night
+from medgr2.tasks.night import Night, images_of
 from medgr2.tasks.review import audits, import_verdicts, sample_for_review, settled
 from medgr2.tasks.score import Measured, judge, measure, record_judgements
 from medgr2.tasks.stage import Announce
@@ -34,7 +34,7 @@ def appraise(
     """Judge every draft of the night. Nothing that was not scored and calibrated is accepted."""
     lake, how = workspace.lake, parameters.score
     context = _context(workspace, night)
-    items = drafted(workspace, parameters.generate, model=night.generator, run=night.run)
+    items = drafted(workspace, parameters.generate, images_of(workspace, night), model=night.generator, run=night.run)
     gated = sift(items, context)
     passed = [item for item in items if not gated[item.item_id]]
     # Items audited on earlier nights are measured again under tonight's scorer: old verdicts keep their worth.
@@ -78,7 +78,7 @@ def appraise(
 def _context(workspace: Workspace, night: Night) -> GateContext:
     lake = workspace.lake
     images = lake.read("images", columns=["image_id", "split"]).to_pylist()
-    history: set[str] = set()
+    history = _members(workspace, "seed")
     if night.history is not None:
         history.update(versions.members(lake, versions.resolve(lake, f"{night.dataset}@{night.history}")))
     return GateContext(

@@ -205,10 +205,3 @@ def answers(rows: Iterable[Mapping[str, Any]], condition: Condition) -> list[Ans
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> Summary:
     return summarise(answers(rows, Condition.IMAGE), answers(rows, Condition.BLANK), answers(rows, Condition.SWAPPED))
-
-
-def held_answers(lake: Lake, model_id: str, heldout: DatasetVersion) -> list[dict[str, Any]]:
-    """What a model, say the champion, answered to this very held-out version."""
-    wanted = {"model_id": model_id, "digest": heldout.digest}
-    found: list[dict[str, Any]] = lake.read("evals", where=wanted).to_pylist()
-    return found

@@ -115,39 +115,44 @@ def collect(
 
 
 def generate(
-    workspace: Workspace, parameters: GenerateParameters, *, model: str, run: str, announce: Announce
+    workspace: Workspace,
+    parameters: GenerateParameters,
+    images: Sequence[str],
+    *,
+    model: str,
+    run: str,
+    announce: Announce,
 ) -> StageReport:
-    """Ask for drafts about every training image and keep the well-formed ones as items."""
+    """Ask for drafts about these images and keep the well-formed ones as items."""
     how = recipe(model, parameters)
-    wanted = _wanted(workspace, parameters, how)
     request = StageRequest(recipe=how, worker="medgr2.tasks.generate:GenerateWorker", batch_size=BATCH, run=run)
-    result = run_and_record(request, wanted, workspace, announce)
+    result = run_and_record(request, _wanted(workspace, parameters, how, images), workspace, announce)
     rows = collect(result.cells, result.outcomes, how, run)
     workspace.lake.append_new("items", list(rows.values()), key="item_id")
     return result.report
 
 
-def drafted(workspace: Workspace, parameters: GenerateParameters, *, model: str, run: str) -> list[Item]:
-    """The items that `generate` made of the same parameters, in the order of their ids. Nothing is generated."""
+def drafted(
+    workspace: Workspace, parameters: GenerateParameters, images: Sequence[str], *, model: str, run: str
+) -> list[Item]:
+    """The items that `generate` made of the same images, in the order of their ids. Nothing is generated."""
     how = recipe(model, parameters)
-    wanted = _wanted(workspace, parameters, how)
+    wanted = _wanted(workspace, parameters, how, images)
     outcomes = Journal(workspace.store, how.stage).outcomes([cell.key for cell in wanted])
-    if wanted and not outcomes:
+    if missing := sum(cell.key not in outcomes for cell in wanted):
         raise DataError(
-            f"no draft of {run} has been asked for yet", where="journal/generate", next_command="the same command again"
+            f"{missing} of {len(wanted)} drafts of {run} have not been asked for",
+            where="journal/generate",
+            kept="every finished draft",
+            next_command="the same command again",
         )
-    # Images that came in meanwhile were not asked about: they are the next night's.
-    asked = [cell for cell in wanted if cell.key in outcomes]
-    rows = collect(asked, outcomes, how, run)
+    rows = collect(wanted, outcomes, how, run)
     return [item_of(rows[item_id]) for item_id in sorted(rows)]
 
 
-def _wanted(workspace: Workspace, parameters: GenerateParameters, how: Recipe) -> list[Cell]:
-    stored = workspace.lake.read("images", columns=["image_id", "split", "report"]).to_pylist()
-    usable = sorted((row for row in stored if row["split"] == Split.TRAIN), key=lambda row: str(row["image_id"]))
-    return list(
-        cells(how, usable[: parameters.images], question_types=parameters.question_types, samples=parameters.samples)
-    )
+def _wanted(workspace: Workspace, parameters: GenerateParameters, how: Recipe, images: Sequence[str]) -> list[Cell]:
+    stored = workspace.lake.read("images", columns=["image_id", "split", "report"], where={"image_id": list(images)})
+    return list(cells(how, stored.to_pylist(), question_types=parameters.question_types, samples=parameters.samples))
 
 
 def item_of(row: Mapping[str, Any]) -> Item:

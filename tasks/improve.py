@@ -11,6 +11,7 @@ from medgr2.models.grpo import GrpoSettings
 from medgr2.models.measures import Summary, decide
 from medgr2.models.registry import Registry, Source
 from medgr2.models.sft import SftSettings
+from medgr2.schemas.errors import NightStoppedError
 from medgr2.schemas.parameters import TrainParameters
 from medgr2.schemas.reports import Accuracy, DatasetVersion, Exam
 from medgr2.schemas.vocabulary import Role, Verdict
@@ -33,8 +34,15 @@ def train_policy(
     sft = SftSettings(steps=how.sft_steps, batch=how.sft_batch, learning_rate=how.sft_learning_rate, seed=seed)
     plan = TrainPlan(role=Role.POLICY, sft=sft)
     taught = _train(workspace, plan, night.base_id, (source_of(version), human), night, announce)
-    if taught is None or how.grpo_steps == 0:
-        return taught or night.base_id
+    if taught is None:
+        raise NightStoppedError(
+            f"no policy could be trained on {version.ref} and the seed",
+            where=f"run {night.run}",
+            kept="the version; nothing was promoted",
+            next_command="medgr2 query \"select reason, detail from outcomes where stage = 'train'\"",
+        )
+    if how.grpo_steps == 0:
+        return taught
     grpo = GrpoSettings(
         steps=how.grpo_steps,
         prompts=how.grpo_prompts,

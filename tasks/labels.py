@@ -19,6 +19,8 @@ from medgr2.schemas.vocabulary import Modality, Split
 REQUIRED = ("file", "modality")
 TOLD = ("modality", "anatomy", "labels", "report", "source", "licence", "patient_key", "split")
 NAMED = ("file", "modality", "anatomy", "report", "source", "licence", "patient_id", "split")
+MAX_FIELD = 1 << 20
+NOTHING = "everything taken in before; nothing of this folder"
 HELDOUT_SHARE = 10
 """Without a split column one patient in so many is held out, chosen by the patient's hash: stable for ever."""
 
@@ -62,9 +64,7 @@ class Labels:
         by_file: dict[str, list[Label]] = defaultdict(list)
         for number, row in enumerate(_rows(path), start=2):
             if not row["file"]:
-                raise DataError(
-                    "a label without a file name", where=f"{path}, line {number}", kept="nothing was taken in"
-                )
+                raise DataError("a label without a file name", where=f"{path}, line {number}", kept=NOTHING)
             by_file[PurePath(row["file"]).as_posix()].append(_label(row, hashed))
         rows = workspace.lake.read("images", columns=["image_id", *TOLD]).to_pylist()
         splits = {row["patient_key"]: row["split"] for row in rows if row["patient_key"]}
@@ -100,9 +100,10 @@ def _rows(path: Path) -> list[dict[str, str]]:
         raise NotFoundError(
             "no labels file",
             where=str(path),
-            kept="nothing was taken in",
+            kept=NOTHING,
             next_command="medgr2 ingest FOLDER --labels FILE.csv",
         )
+    csv.field_size_limit(MAX_FIELD)
     try:
         with path.open(newline="", encoding="utf-8-sig") as f:
             reader = csv.DictReader(f)
@@ -111,13 +112,13 @@ def _rows(path: Path) -> list[dict[str, str]]:
                 raise DataError(
                     f"the labels have no column {' and no column '.join(missing)}",
                     where=f"{path}, whose first line names {len(reader.fieldnames or [])} columns",
-                    kept="nothing was taken in",
+                    kept=NOTHING,
                 )
             return [{k: (v or "").strip() for k, v in row.items() if isinstance(k, str)} for row in reader]
+    except csv.Error as e:
+        raise DataError(f"the labels are no readable CSV: {e}", where=str(path), kept=NOTHING) from None
     except UnicodeDecodeError as e:
-        raise DataError(
-            "the labels are not UTF-8 text", where=f"{path}, byte {e.start}", kept="nothing was taken in"
-        ) from None
+        raise DataError("the labels are not UTF-8 text", where=f"{path}, byte {e.start}", kept=NOTHING) from None
 
 
 def _label(row: Mapping[str, str], hashed: Any) -> Label:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, Field
 
 from medgr2.infra import versions
@@ -12,7 +10,7 @@ from medgr2.models.model_ref import base_model
 from medgr2.models.registry import Registration, Registry
 from medgr2.schemas.errors import DataError, NotFoundError
 from medgr2.schemas.parameters import RefreshParameters
-from medgr2.schemas.vocabulary import Role
+from medgr2.schemas.vocabulary import Role, Split
 
 
 class Night(BaseModel):
@@ -27,6 +25,7 @@ class Night(BaseModel):
     generator: str = Field(description="Artifact that writes tonight's drafts.")
     scorer: str = Field(description="Artifact whose signals judge them.")
     champion_id: str | None = Field(description="The policy that a candidate of tonight has to beat.")
+    whole: bool = Field(description="Whether it asks about all images, not only about so many.")
     history: int | None = Field(description="Newest version of the dataset when the night began.")
 
 
@@ -44,9 +43,14 @@ def open_night(workspace: Workspace, parameters: RefreshParameters) -> Night:
         generator=_artifact(registry, registry.champion(Role.GENERATOR), base.revision),
         scorer=_artifact(registry, champion, base.revision),
         champion_id=champion,
+        whole=parameters.generate.images is None,
         history=_newest(workspace, parameters.dataset),
     )
     key = f"nights/{parameters.run}.json"
+    if not workspace.store.exists(key):
+        # Written first: a night that exists has its images. Of two that open it at once one list holds for both.
+        found = _training_images(workspace, parameters.generate.images)
+        workspace.store.create(f"nights/{parameters.run}.images", "\n".join(found).encode())
     if workspace.store.create(key, night.model_dump_json().encode()):
         return night
     opened = Night.model_validate_json(workspace.store.get(key))
@@ -60,8 +64,19 @@ def open_night(workspace: Workspace, parameters: RefreshParameters) -> Night:
     return opened
 
 
-def model_row(workspace: Workspace, model_id: str) -> dict[str, Any]:
-    return Registry(workspace.store, workspace.lake).model(model_id)
+def images_of(workspace: Workspace, night: Night) -> list[str]:
+    """The images that the night asks about, in the order of their ids."""
+    return workspace.store.get(f"nights/{night.run}.images").decode().split()
+
+
+def waiting(workspace: Workspace, night: Night) -> int:
+    """Training images that came in after the night had begun: they are the next one's."""
+    return len(set(_training_images(workspace, None)) - set(images_of(workspace, night))) if night.whole else 0
+
+
+def _training_images(workspace: Workspace, limit: int | None) -> list[str]:
+    rows = workspace.lake.read("images", columns=["image_id", "split"]).to_pylist()
+    return sorted(row["image_id"] for row in rows if row["split"] == Split.TRAIN)[:limit]
 
 
 def _artifact(registry: Registry, model_id: str | None, otherwise: str) -> str:

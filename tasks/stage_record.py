@@ -17,32 +17,23 @@ def record(lake: Lake, request: StageRequest, result: StageResult) -> None:
     """An attempt at a cell is one row of `outcomes`, of whichever run told of it first."""
     now = datetime.now(UTC)
     stage, recipe = request.recipe.stage, request.recipe.digest
-    held = lake.read("outcomes", columns=["key", "attempt"], where={"stage": stage, "recipe": recipe})
-    known = set(zip(held["key"].to_pylist(), held["attempt"].to_pylist(), strict=True))
-    fresh = [
-        (cell, outcome)
-        for cell in result.cells
-        if ((outcome := result.outcomes[cell.key]).key, outcome.attempt) not in known
-    ]
-    n = len(fresh)
+    told = [(cell, result.outcomes[cell.key]) for cell in result.cells]
+    n = len(told)
     columns = {
-        "key": [o.key for _, o in fresh],
+        "outcome_id": [f"{o.key}:{o.attempt}" for _, o in told],
+        "key": [o.key for _, o in told],
         "stage": [stage] * n,
         "recipe": [recipe] * n,
-        "image_id": [cell.image or None for cell, _ in fresh],
-        "outcome": [o.verdict.value for _, o in fresh],
-        "reason": [o.reasons[0] if o.reasons else None for _, o in fresh],
-        "reasons": [list(o.reasons) for _, o in fresh],
-        "detail": [o.detail for _, o in fresh],
-        "attempt": [o.attempt for _, o in fresh],
+        "image_id": [cell.image or None for cell, _ in told],
+        "outcome": [o.verdict.value for _, o in told],
+        "reason": [o.reasons[0] if o.reasons else None for _, o in told],
+        "reasons": [list(o.reasons) for _, o in told],
+        "detail": [o.detail for _, o in told],
+        "attempt": [o.attempt for _, o in told],
         "run": [request.run] * n,
         "finished_at": [now] * n,
     }
-    lake.append(
-        "outcomes",
-        pa.table(columns, schema=OUTCOMES.schema),
-        once=f"outcomes:{stage}:{digest_of_ids(f'{o.key}:{o.attempt}' for _, o in fresh)}",
-    )
+    lake.append_new("outcomes", pa.table(columns, schema=OUTCOMES.schema), key="outcome_id")
     report = result.report
     # The same run told again is the same row, whatever its plan was then; a retry that changed a verdict is a new one.
     state = digest_of_ids(

@@ -23,9 +23,10 @@ from medgr2.models.model_ref import materialise
 from medgr2.models.registry import Registration, Source
 from medgr2.models.sft import SftSettings, train_sft
 from medgr2.schemas.cells import Cell, Outcome, Recipe
+from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.errors import ConflictError, DataError, UsageError
 from medgr2.schemas.vocabulary import Role
-from medgr2.tasks.lessons import examples, judgements, judgements_digest, published_at, read_lessons, rehearsals
+from medgr2.tasks.lessons import Lesson, examples, judgements, judgements_digest, published_at, read_lessons, rehearsals
 
 STAGE = "train"
 CODE = "1"
@@ -116,12 +117,17 @@ class TrainWorker:
         return (self._train(cell) for cell in cells)
 
     def _train(self, cell: Cell) -> Outcome:
-        scratch = self._settings.storage.cache_folder / "training" / cell.key
+        # One cache may serve several roots: what one of them has trained is not in the store of another.
+        root = sha256_hex(self._settings.storage.root.encode())[:16]
+        scratch = self._settings.storage.cache_folder / "training" / root / cell.key
         with _alone(scratch):
             note = scratch / "done.json"
             if not note.is_file():
+                # A damaged parent or a version that cannot be read may be mended: that is a failure, not a verdict.
+                parent = materialise(self._recipe.model, self._settings).folder
+                lessons = read_lessons(self._lake, self._sources(cell))
                 try:
-                    value = self._value(cell, scratch / "model")
+                    value = self._value(cell, parent, lessons, scratch / "model")
                 except DataError as error:
                     # Trying again would end the same way: it is decided by the data and the recipe.
                     return Outcome.rejected(cell, "not_trainable", detail=error.what)
@@ -130,10 +136,11 @@ class TrainWorker:
             shutil.rmtree(scratch / "model", ignore_errors=True)
             return Outcome.accepted(cell, json.loads(note.read_text(encoding="utf-8")))
 
-    def _value(self, cell: Cell, out: Path) -> dict[str, Any]:
-        parent = materialise(self._recipe.model, self._settings).folder
-        sources = [Source.model_validate(source) for source in cell.inputs["sources"]]
-        lessons = read_lessons(self._lake, sources)
+    @staticmethod
+    def _sources(cell: Cell) -> list[Source]:
+        return [Source.model_validate(source) for source in cell.inputs["sources"]]
+
+    def _value(self, cell: Cell, parent: Path, lessons: list[Lesson], out: Path) -> dict[str, Any]:
         plan, template = self._plan, self._recipe.prompt
         if plan.sft is not None:
             if plan.role is Role.GENERATOR and not any(lesson.human for lesson in lessons):
@@ -142,7 +149,9 @@ class TrainWorker:
             metrics = train_sft(parent, learned, out, plan.sft)
         else:
             assert plan.grpo is not None  # noqa: S101  the plan's own check
-            judged = judgements(self._lake, [lesson.item_id for lesson in lessons], published_at(self._lake, sources))
+            judged = judgements(
+                self._lake, [lesson.item_id for lesson in lessons], published_at(self._lake, self._sources(cell))
+            )
             if judgements_digest(judged) != cell.inputs["judgements"]:
                 raise ConflictError("the scores of the items changed since the training was planned; plan it again")
             tried = rehearsals(lessons, judged, self._images, template, plan.band)

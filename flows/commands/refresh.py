@@ -45,3 +45,9 @@ def command(
     click.echo(report.generate.line())
     click.echo(report.appraisal.line())
     click.echo(report.publish.line())
+    if report.images_waiting:
+        click.echo(
+            f"{report.images_waiting} images came in after {report.run} had begun: give --night another name for them"
+        )
+    if report.appraisal.calibration is None:
+        click.echo("next: medgr2 review sample --out sheet.jsonl")

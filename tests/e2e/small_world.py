@@ -25,14 +25,16 @@ def environment(server: PrefectServer, folder: Path, mode: str) -> dict[str, str
     )
 
 
-def start(env: dict[str, str], folder: Path, log: Path) -> subprocess.Popen[bytes]:
+def start(env: dict[str, str], folder: Path, log: Path, cycles: int = 1) -> subprocess.Popen[bytes]:
     with log.open("wb") as err, (folder / "out.json").open("wb") as out:
-        return subprocess.Popen([sys.executable, str(DRIVER), SEED, "1"], env=env, cwd=folder, stdout=out, stderr=err)
+        return subprocess.Popen(
+            [sys.executable, str(DRIVER), SEED, str(cycles)], env=env, cwd=folder, stdout=out, stderr=err
+        )
 
 
-def finish(env: dict[str, str], folder: Path) -> list[dict[str, Any]]:
+def finish(env: dict[str, str], folder: Path, cycles: int = 1) -> list[dict[str, Any]]:
     log = folder / "last.log"
-    process = start(env, folder, log)
+    process = start(env, folder, log, cycles)
     try:
         code = process.wait(timeout=DEADLINE_SECONDS)
     finally:

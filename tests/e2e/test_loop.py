@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -80,11 +81,34 @@ def test_a_loop_killed_in_every_stage_ends_as_one_that_was_not(
 @pytest.mark.e2e
 def test_the_same_loop_again_buys_nothing(prefect_server: PrefectServer, undisturbed: Path) -> None:
     before = content(undisturbed)
-    finish(environment(prefect_server, undisturbed, "inline"), undisturbed)
+    env = environment(prefect_server, undisturbed, "inline")
+    first = finish(env, undisturbed)
+    assert content(undisturbed) == before
+    assert " new, " not in (undisturbed / "last.log").read_text(), "a finished cycle is read"
+    for record in (undisturbed / "root" / "cycles").rglob("*.json"):
+        record.unlink()
+    again = finish(env, undisturbed)
+    assert [r["exam"] for r in again] == [r["exam"] for r in first]
     plans = [line for line in (undisturbed / "last.log").read_text().splitlines() if " new, " in line]
     assert len(plans) >= 8
     assert [line for line in plans if ": 0 new, " not in line] == []
     assert content(undisturbed) == before
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(900)
+def test_a_second_cycle_leaves_the_first_as_it_was(
+    prefect_server: PrefectServer, undisturbed: Path, tmp_path: Path
+) -> None:
+    for name in ("root", "embedded"):
+        shutil.copytree(undisturbed / name, tmp_path / name)
+    env = environment(prefect_server, tmp_path, "inline")
+    first, second = finish(env, tmp_path, cycles=2)
+    assert first == finish(environment(prefect_server, undisturbed, "inline"), undisturbed)[0]
+    assert second["night"]["generate"]["plan"]["new"] > 0, "the second cycle writes with another generator"
+    once = content(tmp_path)
+    assert finish(env, tmp_path, cycles=2) == [first, second]
+    assert content(tmp_path) == once
 
 
 @pytest.mark.e2e

@@ -39,13 +39,18 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return made
 
 
+def pictures(workspace: Workspace) -> list[str]:
+    """All of them, the held-out one too: the stage itself has to leave that out."""
+    return sorted(workspace.lake.read("images", columns=["image_id"])["image_id"].to_pylist())
+
+
 def test_a_second_pass_buys_nothing_and_says_the_same(workspace: Workspace) -> None:
     base = base_model(workspace.settings).revision
     plans: list[Plan] = []
     passes = []
     for run in ("n/1", "n/2"):
-        report = generate(workspace, HOW, model=base, run=run, announce=plans.append)
-        items = drafted(workspace, HOW, model=base, run=run)
+        report = generate(workspace, HOW, pictures(workspace), model=base, run=run, announce=plans.append)
+        items = drafted(workspace, HOW, pictures(workspace), model=base, run=run)
         gated = sift(items, GateContext())
         passed = [item for item in items if not gated[item.item_id]]
         measured = measure(workspace, passed, ScoreParameters(answers=2), scorer=base, run=run, announce=plans.append)
@@ -66,7 +71,7 @@ def test_a_second_pass_buys_nothing_and_says_the_same(workspace: Workspace) -> N
 
 def test_what_never_passed_a_gate_never_reached_the_model(workspace: Workspace) -> None:
     stored = workspace.lake.read("outcomes", columns=["stage", "key"]).to_pylist()
-    items = drafted(workspace, HOW, model=base_model(workspace.settings).revision, run="n/1")
+    items = drafted(workspace, HOW, pictures(workspace), model=base_model(workspace.settings).revision, run="n/1")
     passed = [item_id for item_id, reasons in sift(items, GateContext()).items() if not reasons]
     for stage in ("score-lp", "score-agree"):
         assert len({row["key"] for row in stored if row["stage"] == stage}) == len(passed)

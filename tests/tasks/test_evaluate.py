@@ -18,7 +18,6 @@ from medgr2.tasks.evaluate import (
     collect,
     evaluate_cells,
     evaluate_recipe,
-    held_answers,
     read_heldout,
     summary,
 )
@@ -39,7 +38,7 @@ def test_every_item_under_every_condition_becomes_a_row(room: Any) -> None:
     rows = collect(cells, outcomes, model_id="m" * 64, heldout=heldout, run="r")
     assert room.lake.append_new("evals", rows, key="eval_id") == 12
     assert room.lake.append_new("evals", rows, key="eval_id") == 0
-    held = held_answers(room.lake, "m" * 64, heldout)
+    held = room.lake.read("evals", where={"model_id": "m" * 64, "digest": heldout.digest}).to_pylist()
     assert {(r["item_id"], r["condition"]) for r in held} == {(row["item_id"], c.value) for _, row, c in cells}
     # Three tokens are not enough for an answer: wrong, unparsed, and still in the denominator.
     result = summary(held)

@@ -18,12 +18,13 @@ from medgr2.infra.settings import load_settings
 from medgr2.infra.versions import members, resolve
 from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.models.registry import Registration, Registry
+from medgr2.schemas.items import Item
 from medgr2.schemas.parameters import RefreshParameters
 from medgr2.schemas.reports import AppraisalReport, Plan, PublishReport
 from medgr2.schemas.vocabulary import Role
 from medgr2.tasks.appraise import AskReviewer, appraise
 from medgr2.tasks.generate import drafted, generate
-from medgr2.tasks.night import Night, open_night
+from medgr2.tasks.night import Night, images_of, open_night, waiting
 from medgr2.tasks.publish import publish
 from medgr2.tasks.review import import_verdicts
 
@@ -79,11 +80,22 @@ def judged_by_length(requests: Iterable[dict[str, Any]]) -> list[dict[str, Any]]
     return [{"item_id": r["item_id"], "valid": int(r["item_id"], 16) % 2 == 0, "reason": ""} for r in requests]
 
 
+def ask_for_drafts(workspace: Workspace, night: Night, parameters: RefreshParameters) -> int:
+    images = images_of(workspace, night)
+    made = generate(workspace, parameters.generate, images, model=night.generator, run=night.run, announce=quiet)
+    return made.plan.new
+
+
+def drafts_of(workspace: Workspace, night: Night, parameters: RefreshParameters) -> list[Item]:
+    images = images_of(workspace, night)
+    return drafted(workspace, parameters.generate, images, model=night.generator, run=night.run)
+
+
 def spend(
     workspace: Workspace, parameters: RefreshParameters, ask: AskReviewer | None
 ) -> tuple[Night, AppraisalReport, PublishReport]:
     night = open_night(workspace, parameters)
-    generate(workspace, parameters.generate, model=night.generator, run=night.run, announce=quiet)
+    ask_for_drafts(workspace, night, parameters)
     report = appraise(workspace, night, parameters, ask, quiet)
     return night, report, publish(workspace, night, parameters)
 
@@ -141,10 +153,13 @@ def test_images_that_come_in_during_a_night_are_the_next_ones(
 ) -> None:
     parameters = how()
     night = open_night(workspace, parameters)
-    generate(workspace, parameters.generate, model=night.generator, run=night.run, announce=quiet)
-    before = drafted(workspace, parameters.generate, model=night.generator, run=night.run)
+    ask_for_drafts(workspace, night, parameters)
+    before = drafts_of(workspace, night, parameters)
     take(workspace, worlds[1])
-    assert drafted(workspace, parameters.generate, model=night.generator, run=night.run) == before
+    assert drafts_of(workspace, night, parameters) == before
+    assert ask_for_drafts(workspace, open_night(workspace, parameters), parameters) == 0
+    assert waiting(workspace, night) == 24
+    assert ask_for_drafts(workspace, open_night(workspace, how("two")), parameters) == 48
     assert appraise(workspace, night, parameters, judged_by_length, quiet).drafts == len(before)
 
 

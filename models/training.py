@@ -102,7 +102,7 @@ def common_arguments(settings: TrainerSettings, scratch: Path) -> dict[str, Any]
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
         "gradient_accumulation_steps": settings.accumulation,
-        "gradient_checkpointing": settings.gradient_checkpointing,
+        "activation_checkpointing": settings.gradient_checkpointing,
         "bf16": settings.precision == "bfloat16",
         "use_cpu": settings.device == "cpu",
         "seed": settings.seed,

@@ -34,4 +34,3 @@ def open_workspace(settings: Settings | None = None) -> Workspace:
         lake=Lake(settings.storage),
         images=ImageStore(store, settings.storage.cache_folder),
     )
-

@@ -14,7 +14,7 @@ export DO_NOT_TRACK = 1
 .PHONY: demo test lint types smoke base-weights bench clean-demo
 
 demo: $(READY)
-	@$(BIN)/medgr2 demo
+	@$(BIN)/medgr2 loop --cycles 2 --seed 7
 
 test: $(READY)
 	@$(BIN)/python -m pytest

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from servers import PrefectServer, medgr2, wait_for
 from small_world import DEADLINE_SECONDS, environment, finish, start
+from storage_fixtures import BUCKET, s3_settings
+from storage_fixtures import environment as storage_environment
 
 from medgr2.infra.lake import Lake
 from medgr2.infra.settings import StorageSettings
@@ -23,8 +25,8 @@ CHANGING = {
 TABLES = ("images", "items", "scores", "membership", "versions", "reviews", "models", "uses", "evals")
 
 
-def content(folder: Path) -> dict[str, list[str]]:
-    lake = Lake(StorageSettings(root=str(folder / "root")))
+def content(where: Path | StorageSettings) -> dict[str, list[str]]:
+    lake = Lake(where if isinstance(where, StorageSettings) else StorageSettings(root=str(where / "root")))
     return {
         table: sorted(
             json.dumps({k: v for k, v in row.items() if k not in CHANGING}, default=str, sort_keys=True)
@@ -76,6 +78,20 @@ def test_a_loop_killed_in_every_stage_ends_as_one_that_was_not(
         assert found[table] == expected[table], table
     assert executions(tmp_path) == executions(undisturbed), "a finished cell was done again, or one is missing"
     assert broken(tmp_path) == broken(undisturbed) != set()
+
+
+@pytest.mark.e2e
+@pytest.mark.s3
+@pytest.mark.timeout(900)
+def test_the_loop_in_a_real_s3_store_is_the_same_loop(
+    prefect_server: PrefectServer, undisturbed: Path, ceph: str, tmp_path: Path
+) -> None:
+    storage = StorageSettings(root=f"s3://{BUCKET}/loop", cache=tmp_path / "cache", s3=s3_settings(ceph))
+    env = environment(prefect_server, tmp_path, "ray-local") | {
+        name: value for name, value in storage_environment(storage).items() if name.startswith("MEDGR2_STORAGE__")
+    }
+    finish(env, tmp_path)
+    assert content(storage) == content(undisturbed)
 
 
 @pytest.mark.e2e

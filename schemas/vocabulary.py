@@ -25,10 +25,13 @@ class QuestionType(StrEnum):
 
 
 class Split(StrEnum):
-    """Where an image may be used. Held-out images never reach generation, training, selection or tuning."""
+    """Where an image may be used. Held-out images never reach generation, training, selection or tuning;
+    validation images may choose settings; quarantined ones are used nowhere."""
 
     TRAIN = "train"
+    VALIDATION = "validation"
     HELDOUT = "heldout"
+    QUARANTINED = "quarantined"
 
 
 class Verdict(StrEnum):

@@ -10,21 +10,19 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from medgr2.infra.lake_files import SmallFiles
+from medgr2.infra.lake_rows import Rows, Where, declared_table, expression, first_of_each, listed, to_arrow
 from medgr2.infra.settings import StorageSettings
-from medgr2.schemas.errors import ConflictError, DataError, StorageError, UsageError
-from medgr2.schemas.tables import TABLES, Table
+from medgr2.schemas.errors import ConflictError, StorageError, UsageError
+from medgr2.schemas.tables import Table
 
 DEADLINE_SECONDS = 120.0
 STATISTICS = "delta.dataSkippingStatsColumns"
-Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]]
-Where: TypeAlias = pc.Expression | Mapping[str, Any]
-"""An Arrow expression, or {column: value} and {column: [one, of, these]}, all of which must hold."""
 T = TypeVar("T")
 
 
@@ -57,7 +55,7 @@ class Lake:
 
     def append_new(self, table: str, rows: Rows, *, key: str) -> int:
         """Append the rows whose key the table does not hold yet, the first of each; how many that were."""
-        data = _first_of_each(to_arrow(table, rows), key)
+        data = first_of_each(to_arrow(table, rows), key)
         if data.num_rows == 0:
             return 0
 
@@ -73,6 +71,35 @@ class Lake:
                 return int(new.num_rows)
 
         return self.retry(f"append to {table}", attempt)
+
+    def amend(self, table: str, make: Callable[[pa.Table], Rows], *, key: str) -> None:
+        """Write the rows that `make` makes of all that the table holds: a row whose key is there replaces the old
+        one. One commit; when anybody committed in between, the rows are made again from what is there then."""
+
+        def attempt() -> None:
+            with self.state(table, write=True) as delta:
+                held = self.read_at(delta, table)
+                data = to_arrow(table, make(held))
+                if data.num_rows == 0:
+                    return
+                if pc.any(pc.is_in(data[key], value_set=held[key])).as_py():
+                    self._merge(delta, data, key)
+                else:
+                    self.commit(delta, data, strict=True)
+
+        self.retry(f"amend {table}", attempt)
+
+    def _merge(self, delta: Any, data: pa.Table, key: str) -> None:
+        from deltalake import CommitProperties
+
+        merge = delta.merge(
+            data,
+            predicate=f"held.{key} = new.{key}",
+            source_alias="new",
+            target_alias="held",
+            commit_properties=CommitProperties(max_commit_retries=0),
+        )
+        merge.when_matched_update_all().when_not_matched_insert_all().execute()
 
     def read(self, table: str, columns: Sequence[str] | None = None, where: Where | None = None) -> pa.Table:
         def attempt() -> pa.Table:
@@ -91,7 +118,7 @@ class Lake:
         return self.retry(f"read {table}", attempt)
 
     def uri(self, table: str) -> str:
-        return f"{self.storage.root}/lake/{_declared(table).name}"
+        return f"{self.storage.root}/lake/{declared_table(table).name}"
 
     @contextlib.contextmanager
     def state(self, table: str, *, write: bool = False) -> Iterator[Any]:
@@ -100,7 +127,7 @@ class Lake:
         overlook what came in between."""
         from deltalake.exceptions import DeltaError
 
-        declared, idle = _declared(table), self._idle[table]
+        declared, idle = declared_table(table), self._idle[table]
         delta = idle.pop() if idle else None
         try:
             if delta is not None:
@@ -200,73 +227,15 @@ class Lake:
         self, delta: Any | None, table: str, columns: Sequence[str] | None = None, where: Where | None = None
     ) -> pa.Table:
         """The rows as this opened state of the table has them."""
-        schema = _declared(table).schema
+        schema = declared_table(table).schema
         for name in columns or ():
             if name not in schema.names:
-                raise UsageError(f"table {table} has no column {name}", next_command=f"columns: {_listed(schema)}")
-        filter_ = _expression(where, schema)
+                raise UsageError(f"table {table} has no column {name}", next_command=f"columns: {listed(schema)}")
+        filter_ = expression(where, schema)
         if delta is None:
             return schema.empty_table().select(list(columns) if columns else schema.names)
         with _plain_errors(self.storage.root):
             return self._small_files.table(delta, schema, list(columns) if columns else schema.names, filter_)
-
-
-def to_arrow(table: str, rows: Rows) -> pa.Table:
-    """Rows with exactly the declared columns and types; missing columns are null, unknown ones are refused."""
-    schema = _declared(table).schema
-    names = rows.column_names if isinstance(rows, pa.Table) else sorted({name for row in rows for name in row})
-    unknown = [name for name in names if name not in schema.names]
-    if unknown:
-        raise DataError(f"table {table} has no column {', '.join(unknown)}", where=f"columns: {_listed(schema)}")
-    columns = []
-    for field in schema:
-        try:
-            if not isinstance(rows, pa.Table):
-                columns.append(pa.array([row.get(field.name) for row in rows], field.type))
-            elif field.name in names:
-                columns.append(rows[field.name].cast(field.type))
-            else:
-                columns.append(pa.nulls(rows.num_rows, field.type))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as e:
-            # The message of Arrow quotes the value, which may be a patient's.
-            raise DataError(
-                f"column {field.name} takes {field.type}: {type(e).__name__}", where=f"table {table}"
-            ) from None
-    return pa.table(columns, schema=schema)
-
-
-def _declared(table: str) -> Table:
-    if table not in TABLES:
-        raise UsageError(f"no table {table}", next_command=f"tables: {', '.join(sorted(TABLES))}")
-    return TABLES[table]
-
-
-def _first_of_each(data: pa.Table, key: str) -> pa.Table:
-    seen: set[Any] = set()
-    keep = []
-    for value in data[key].to_pylist():
-        if value is None:
-            raise DataError(f"a row has no {key}")
-        keep.append(value not in seen)
-        seen.add(value)
-    return data.filter(pa.array(keep, pa.bool_()))
-
-
-def _expression(where: Where | None, schema: pa.Schema) -> Any:
-    if where is None or isinstance(where, pc.Expression):
-        return where
-    whole = None
-    for name, value in where.items():
-        if name not in schema.names:
-            raise UsageError(f"no column {name}", next_command=f"columns: {_listed(schema)}")
-        many = isinstance(value, list | tuple | set | frozenset)
-        one = pc.field(name).isin(pa.array(value, schema.field(name).type)) if many else pc.field(name) == value
-        whole = one if whole is None else whole & one
-    return whole
-
-
-def _listed(schema: pa.Schema) -> str:
-    return ", ".join(schema.names)
 
 
 def _first_line(e: Exception) -> str:

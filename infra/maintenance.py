@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from medgr2.infra.lake import Lake, to_arrow
+from medgr2.infra.lake import Lake
+from medgr2.infra.lake_rows import to_arrow
 from medgr2.infra.objects import ObjectStore
 from medgr2.infra.objects_folder import FolderStore, stale_temporaries
 from medgr2.infra.staging import staged, unstage

@@ -21,7 +21,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from medgr2.infra.lake import Lake, to_arrow
+from medgr2.infra.lake import Lake
+from medgr2.infra.lake_rows import to_arrow
 from medgr2.infra.opening import open_store
 from medgr2.infra.staging import stage, unstage
 from medgr2.schemas.digest import digest_of, digest_of_ids

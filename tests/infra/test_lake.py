@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 import pytest
 from racers import opened, race
 
-from medgr2.infra.lake import STATISTICS, Lake, to_arrow
+from medgr2.infra.lake import STATISTICS, Lake
+from medgr2.infra.lake_rows import to_arrow
 from medgr2.infra.settings import StorageSettings
 from medgr2.schemas import tables
 from medgr2.schemas.errors import ConflictError, DataError, StorageError, UsageError
@@ -196,3 +197,33 @@ def test_now_is_stored_to_the_microsecond(folder_storage: StorageSettings) -> No
     now, lake = datetime.now(UTC), Lake(folder_storage)
     lake.append("items", [{"item_id": "a", "added_at": now}], once="1")
     assert lake.read("items", ["added_at"]).to_pylist() == [{"added_at": now}]
+
+
+def test_amending_replaces_rows_by_key_and_adds_the_others(lake: Lake) -> None:
+    lake.append_new(
+        "images", [{"image_id": "a", "split": "train"}, {"image_id": "b", "split": "train"}], key="image_id"
+    )
+
+    def make(held: pa.Table) -> list[dict[str, str]]:
+        assert held.num_rows == 2
+        return [{"image_id": "b", "split": "heldout"}, {"image_id": "c", "split": "train"}]
+
+    lake.amend("images", make, key="image_id")
+    rows = {row["image_id"]: row["split"] for row in lake.read("images").to_pylist()}
+    assert rows == {"a": "train", "b": "heldout", "c": "train"}
+    assert lake.read("images", where={"split": "heldout"})["image_id"].to_pylist() == ["b"]
+
+
+def test_amending_starts_again_from_what_others_committed_meanwhile(lake: Lake) -> None:
+    lake.append_new("images", [{"image_id": "a", "split": "train"}], key="image_id")
+    other, seen = Lake(lake.storage), []
+
+    def make(held: pa.Table) -> list[dict[str, str]]:
+        seen.append(held.num_rows)
+        if len(seen) == 1:
+            other.append_new("images", [{"image_id": "b", "split": "heldout"}], key="image_id")
+        return [{"image_id": "a", "split": str(held.num_rows)}]
+
+    lake.amend("images", make, key="image_id")
+    assert seen == [1, 2]
+    assert {row["image_id"]: row["split"] for row in lake.read("images").to_pylist()} == {"a": "2", "b": "heldout"}

@@ -7,7 +7,8 @@ import pytest
 from racers import opened
 
 from medgr2.infra import versions as versions_module
-from medgr2.infra.lake import Lake, to_arrow
+from medgr2.infra.lake import Lake
+from medgr2.infra.lake_rows import to_arrow
 from medgr2.infra.maintenance import compact, give_up
 from medgr2.infra.opening import open_store
 from medgr2.infra.settings import StorageSettings

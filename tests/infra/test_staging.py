@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import time
 
-from medgr2.infra.lake import to_arrow
+from medgr2.infra.lake_rows import to_arrow
 from medgr2.infra.opening import open_store
 from medgr2.infra.settings import StorageSettings
 from medgr2.infra.staging import stage, staged, unstage

@@ -13,6 +13,8 @@ class ObjectInfo:
     key: str
     size: int
     modified: float
+    tag: str = ""
+    """The entity tag, where the store has one: other bytes, other tag."""
 
 
 class ObjectStore(Protocol):

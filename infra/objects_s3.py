@@ -104,7 +104,8 @@ class S3Store:
             )
             for page in pages:
                 for found in page.get("Contents", ()):
-                    yield ObjectInfo(found["Key"][cut:], found["Size"], found["LastModified"].timestamp())
+                    modified = found["LastModified"].timestamp()
+                    yield ObjectInfo(found["Key"][cut:], found["Size"], modified, found.get("ETag", ""))
 
     def delete(self, key: str) -> None:
         with self._errors(key):

@@ -18,7 +18,7 @@ KEY_FILE = "secrets/patient.key"
 
 def patient_hasher(settings: Settings) -> Callable[[str, str], str]:
     """A function (source, patient id) -> 64 hex digits."""
-    key = _key(settings)
+    key = patient_secret(settings)
 
     def hashed(source: str, patient: str) -> str:
         return hmac.new(key, f"{source}\0{patient}".encode(), hashlib.sha256).hexdigest()
@@ -26,7 +26,8 @@ def patient_hasher(settings: Settings) -> Callable[[str, str], str]:
     return hashed
 
 
-def _key(settings: Settings) -> bytes:
+def patient_secret(settings: Settings) -> bytes:
+    """The key itself: for what has to hash or shift in a process of its own."""
     given = settings.privacy.patient_key
     if given is not None:
         if len(given.get_secret_value()) < 16:

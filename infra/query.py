@@ -40,6 +40,9 @@ VIEWS = {
         SELECT model_id, dataset, version, condition, count(*) AS n, avg(correct::INT) AS accuracy,
                avg(parsed::INT) AS parsed
         FROM evals GROUP BY ALL""",
+    "intake": """
+        SELECT * FROM files
+        QUALIFY row_number() OVER (PARTITION BY file_id ORDER BY seen_at DESC) = 1""",
     "failures": "SELECT * FROM outcomes WHERE outcome = 'failed'",
     "changes": """
         SELECT v.dataset, v.version, m.item_id, m.change, v.publish_id, v.published_at

@@ -14,6 +14,7 @@ import pyarrow as pa
 _S, _I, _F, _B = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _T = pa.timestamp("us", tz="UTC")
 _LS = pa.list_(pa.string())
+_Y = pa.binary()
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ IMAGES = _table(
         "image_id": _S, "modality": _S, "anatomy": _S, "labels": _S, "report": _S, "source": _S, "licence": _S,
         "patient_key": _S, "split": _S, "width": _I, "height": _I, "media_type": _S, "bytes": _I,
         "run": _S, "added_at": _T,
+        "group_key": _S, "origin": _S, "part": _S, "fingerprint": _Y, "burned_in": _S, "header": _S, "told": _S,
+        "reason": _S, "against": _S,
     },
 )  # fmt: skip
 ITEMS = _table(
@@ -136,5 +139,24 @@ ERASURES = _table(
     {"erasure_id": _S, "kind": _S, "subject": _S, "reason": _S, "evidence": _S, "erased_at": _T},
 )
 
-_ALL = (IMAGES, ITEMS, SCORES, MEMBERSHIP, VERSIONS, TAGS, OUTCOMES, RUNS, REVIEWS, EVALS, MODELS, USES, ERASURES)
+FILES = _table(
+    "files",
+    "What became of every file of a source, and by what it is known again; the newest row of a file_id holds.",
+    "file_id source_id size verdict",
+    {
+        "file_id": _S, "source_id": _S, "size": _I, "stamp": _S, "content": _S, "verdict": _S, "reason": _S,
+        "detail": _S, "images": _LS, "found": _S, "recipe": _S, "run": _S, "seen_at": _T,
+    },
+)  # fmt: skip
+BENCHMARKS = _table(
+    "benchmarks",
+    "Images of public benchmarks, by hash and near-hash: none of them may be trained on.",
+    "benchmark_id benchmark",
+    {"benchmark_id": _S, "benchmark": _S, "content": _S, "fingerprint": _Y, "added_at": _T},
+)
+
+_ALL = (
+    IMAGES, FILES, BENCHMARKS, ITEMS, SCORES, MEMBERSHIP, VERSIONS, TAGS, OUTCOMES, RUNS, REVIEWS, EVALS, MODELS, USES,
+    ERASURES,
+)  # fmt: skip
 TABLES: dict[str, Table] = {table.name: table for table in _ALL}

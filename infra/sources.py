@@ -1,0 +1,126 @@
+"""Where images come from: a folder or an S3 prefix, listed without reading a byte, read by name.
+
+Names and addresses of a source may tell a patient or a diagnosis: they stay in memory and on the operator's terminal.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from medgr2.infra.objects import ObjectStore
+from medgr2.infra.opening import open_store
+from medgr2.infra.settings import StorageSettings
+from medgr2.schemas.errors import NotFoundError, StorageError, UsageError
+
+KEPT = "everything taken in before"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    name: str
+    """Relative to the source, '/'-separated."""
+    size: int
+    stamp: str
+    """Changes whenever the content does: times and inode in a folder, the entity tag in a bucket."""
+
+
+class Source(Protocol):
+    address: str
+
+    def files(self) -> Iterator[SourceFile]:
+        """Every file, by name; what cannot be looked at is listed with size -1."""
+        ...
+
+
+
+class FolderSource:
+    def __init__(self, folder: Path) -> None:
+        self.address = str(folder.expanduser().resolve())
+        if not Path(self.address).is_dir():
+            raise NotFoundError("no such folder", where=str(folder), kept=KEPT, next_command="medgr2 ingest FOLDER")
+        try:
+            os.scandir(self.address).close()
+        except OSError as e:
+            raise StorageError(
+                f"cannot read the folder: {e.strerror}", where=str(folder), kept=KEPT,
+                next_command=f"let this user read it, then run the same command again: {folder}",
+            ) from None  # fmt: skip
+
+    def files(self) -> Iterator[SourceFile]:
+        yield from sorted(self._walk(self.address, ""), key=lambda file: file.name)
+
+    def _walk(self, folder: str, prefix: str) -> Iterator[SourceFile]:
+        try:
+            entries = list(os.scandir(folder))
+        except OSError:
+            yield SourceFile(prefix.rstrip("/"), -1, "")
+            return
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            name = prefix + entry.name
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from self._walk(entry.path, name + "/")
+                elif entry.is_file():
+                    found = entry.stat()
+                    yield SourceFile(name, found.st_size, f"{found.st_mtime_ns}:{found.st_ctime_ns}:{found.st_ino}")
+            except OSError:
+                yield SourceFile(name, -1, "")
+
+
+class BucketSource:
+    """Read with the keys and the endpoint of MEDGR2_STORAGE__S3__*, as the root is."""
+
+    def __init__(self, address: str, storage: StorageSettings) -> None:
+        self.address = address.rstrip("/")
+        self._store = open_store(storage.model_copy(update={"root": self.address}))
+
+    def files(self) -> Iterator[SourceFile]:
+        for info in self._store.list(""):
+            if not info.key.rpartition("/")[2].startswith(".") and not info.key.endswith("/"):
+                yield SourceFile(info.key, info.size, info.tag or str(info.modified))
+
+
+def locate(source: Source, name: str) -> str:
+    """What a worker needs to find the file. Private, as names are."""
+    return f"{source.address}\0{name}"
+
+
+def open_source(address: str, storage: StorageSettings) -> Source:
+    if address.startswith("s3://"):
+        if not address.removeprefix("s3://").strip("/"):
+            raise UsageError("an s3:// source needs a bucket", next_command="medgr2 ingest s3://bucket/prefix")
+        return BucketSource(address, storage)
+    if "://" in address:
+        raise UsageError(f"cannot read from {address!r}", next_command="give a folder or s3://bucket/prefix")
+    source = FolderSource(Path(address))
+    root, given = Path(storage.root), Path(source.address)
+    hidden = any(part.startswith(".") for part in root.parts[len(given.parts) :])
+    if not storage.is_s3 and (given.is_relative_to(root) or (root.is_relative_to(given) and not hidden)):
+        raise UsageError(
+            "the source and the storage root lie in one another", where=f"{address}, {storage.root}", kept=KEPT,
+            next_command="move one of them, or set MEDGR2_STORAGE__ROOT to another folder",
+        )  # fmt: skip
+    return source
+
+
+class SourceReader:
+    """Reads files in a worker. An OSError or NotFoundError is the file's trouble, a StorageError the whole source's."""
+
+    def __init__(self, storage: StorageSettings) -> None:
+        self._storage = storage
+        self._buckets: dict[str, ObjectStore] = {}
+
+    def read(self, locator: str) -> bytes:
+        address, _, name = locator.partition("\0")
+        if not address.startswith("s3://"):
+            return Path(address, name).read_bytes()
+        bucket = self._buckets.get(address)
+        if bucket is None:
+            bucket = self._buckets[address] = open_store(self._storage.model_copy(update={"root": address}))
+        return bucket.get(name)

@@ -1,0 +1,90 @@
+"""Reading: the bytes of a file become clean, stored pictures. What cannot be read is an outcome, never a crash."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from medgr2.infra.images import ImageStore
+from medgr2.infra.opening import open_store
+from medgr2.infra.pictures.fingerprint import FINGERPRINT_VERSION
+from medgr2.infra.pictures.reading import BrokenError, Reading, UnreadableError
+from medgr2.infra.pictures.sandbox import Sandbox
+from medgr2.infra.privacy import patient_hasher, patient_secret
+from medgr2.infra.settings import Settings
+from medgr2.infra.sources import SourceReader
+from medgr2.schemas.cells import Cell, Outcome, Recipe
+from medgr2.schemas.digest import sha256_hex
+from medgr2.schemas.errors import NotFoundError, UsageError
+from medgr2.schemas.intake import ReadingRules
+
+STAGE = "ingest"
+WORKER = "medgr2.tasks.intake.read:ReadWorker"
+HEADER = "dicom"
+"""Source name under which patients of file headers are hashed."""
+
+
+def reading_recipe(rules: ReadingRules, key_id: str) -> Recipe:
+    """`key_id` names the patient key: with another key every file is read again, for other hashes and dates."""
+    parameters: dict[str, Any] = {**rules.model_dump(mode="json"), "fingerprint": FINGERPRINT_VERSION, "key": key_id}
+    return Recipe(stage=STAGE, code="2", parameters=parameters)
+
+
+class ReadWorker:
+    """Reads what the cell names, in a child process, and stores the pictures."""
+
+    def __init__(self, recipe: Recipe, settings: Settings) -> None:
+        rules = {k: v for k, v in recipe.parameters.items() if k in ReadingRules.model_fields}
+        self._rules = ReadingRules.model_validate(rules)
+        self._images = ImageStore(open_store(settings.storage), settings.storage.cache_folder)
+        self._hashed = patient_hasher(settings)
+        self._source = SourceReader(settings.storage)
+        self._sandbox = Sandbox(self._rules, patient_secret(settings))
+
+    def __call__(self, cells: Sequence[Cell]) -> Iterable[Outcome]:
+        early: list[Outcome] = []
+        contents: dict[int, str] = {}
+        read = self._sandbox.read_many(self._bytes(cells, contents, early))
+        for number, answer in read:
+            yield self._outcome(cells[number], contents.pop(number), answer)
+            yield from early
+            early.clear()
+        yield from early
+
+    def _bytes(
+        self, cells: Sequence[Cell], contents: dict[int, str], early: list[Outcome]
+    ) -> Iterator[tuple[int, bytes, str]]:
+        for number, cell in enumerate(cells):
+            try:
+                data = self._source.read(cell.locator)
+            except (OSError, NotFoundError, UsageError) as e:
+                early.append(Outcome.failed(cell, "unreadable", type(e).__name__))
+                continue
+            content = sha256_hex(data)
+            if cell.image and content != cell.image:
+                early.append(Outcome.failed(cell, "changed_while_reading"))
+                continue
+            contents[number] = content
+            yield number, data, str(cell.inputs.get("suffix", ""))
+
+    def _outcome(self, cell: Cell, content: str, answer: Reading | UnreadableError) -> Outcome:
+        if isinstance(answer, BrokenError):
+            return Outcome.failed(cell, answer.reason, answer.detail)
+        if isinstance(answer, UnreadableError):
+            return Outcome.rejected(cell, answer.reason, detail=answer.detail)
+        pictures = [
+            {
+                "image_id": self._images.put(picture.data), "width": picture.width, "height": picture.height,
+                "media_type": picture.media_type, "bytes": len(picture.data), "part": picture.part,
+                "burned_in": picture.burned_in, "fingerprint": base64.b64encode(picture.fingerprint).decode(),
+            }
+            for picture in answer.pictures
+        ]  # fmt: skip
+        value = {
+            "content": content, "pictures": pictures, "modality": answer.modality, "anatomy": answer.anatomy,
+            "patient": self._hashed(HEADER, answer.patient) if answer.patient else None,
+            "study": self._hashed(f"{HEADER}/study", answer.study) if answer.study else None,
+            "header": answer.header, "found": dict(answer.found), "left_out": dict(answer.left_out),
+        }  # fmt: skip
+        return Outcome.accepted(cell, value)

@@ -121,7 +121,7 @@ class Columns(BaseModel):
         for ours in IDENTIFYING:
             if taken.get(ours) == found:
                 raise UsageError(
-                    f"the column {found!r} cannot be kept as a label: it is the {ours}, which never comes in as it stands",
+                    f"the column {found!r} cannot be kept as a label: a {ours} never comes in as it stands",
                     where=where,
                     next_command=f"leave --keep {found} away",
                 )

@@ -9,22 +9,23 @@ from typing import TypeVar
 from medgr2.schemas.vocabulary import Modality, Split
 
 _MODALITIES = {
-    Modality.CT: "ct, cat, computed tomography, computed axial tomography, computerised tomography, computerized tomography, "
-    "cbct, cone beam ct, hrct, ldct, cta, ct angiography",
+    Modality.CT: "ct, cat, computed tomography, computed axial tomography, computerised tomography, "
+    "computerized tomography, cbct, cone beam ct, hrct, ldct, cta, ct angiography",
     Modality.MRI: "mr, mri, magnetic resonance, magnetic resonance imaging, nmr, fmri, mra, mr angiography",
-    Modality.XRAY: "xray, xr, x ray, cr, dx, dr, mg, rg, plain film, radiograph, radiography, digital radiography, "
-    "computed radiography, roentgen, cxr, chest xray, chest radiograph, mammography, mammogram, dental xray, panoramic xray",
-    Modality.ULTRASOUND: "us, ultrasound, ultrasonography, ultrasonic, sonography, sonogram, echo, echocardiography, "
-    "echocardiogram, doppler",
+    Modality.XRAY: "xray, xr, cr, dx, dr, mg, rg, rf, xa, px, io, fluoroscopy, plain film, radiograph, radiography, "
+    "digital radiography, computed radiography, roentgen, cxr, chest xray, chest radiograph, mammography, "
+    "mammogram, dental xray, panoramic xray",
+    Modality.ULTRASOUND: "us, ivus, ultrasound, ultrasonography, ultrasonic, sonography, sonogram, echo, "
+    "echocardiography, echocardiogram, doppler",
     Modality.DERMOSCOPY: "dermoscopy, dermatoscopy, dermoscopic, dermatoscopic, dermoscope, dermatoscope, der, dms, "
     "epiluminescence microscopy",
     Modality.FUNDUS: "fundus photography, fundus, fundus photo, fundus photograph, colour fundus, color fundus, "
     "colour fundus photograph, color fundus photograph, colour fundus photography, color fundus photography, "
     "retinal photography, retinal photograph, retinal fundus, ocular fundus, cfp, fp, op, ophthalmic photography",
-    Modality.OCT: "oct, opt, optical coherence tomography, ophthalmic tomography, sd oct, ss oct, octa",
+    Modality.OCT: "oct, opt, ivoct, optical coherence tomography, ophthalmic tomography, sd oct, ss oct, octa",
     Modality.MICROSCOPY: "microscopy, micro, microscope, microscopic, sm, gm, slide microscopy, general microscopy, "
-    "light microscopy, histopathology, histology, histopathological, pathology, cytology, cytopathology, whole slide, wsi, "
-    "digital pathology, blood smear, h and e",
+    "light microscopy, histopathology, histology, histopathological, pathology, cytology, cytopathology, whole slide, "
+    "wsi, digital pathology, blood smear, h and e",
 }  # fmt: skip
 _SPLITS = {
     Split.TRAIN: "train, training, trainset",
@@ -32,7 +33,9 @@ _SPLITS = {
     Split.HELDOUT: "test, testing, heldout, held out, holdout, hold out, testset",
 }
 _T = TypeVar("_T", Modality, Split)
-_NOISE = ("images", "image", "pictures", "picture", "photos", "photo", "scans", "scan", "slides", "slide", "films", "film")
+_NOISE = (
+    "images", "image", "pictures", "picture", "photos", "photo", "scans", "scan", "slides", "slide", "films", "film",
+)  # fmt: skip
 
 
 def squashed(text: str) -> str:

@@ -1,0 +1,262 @@
+"""Labels: what a table says of each file. A million rows stay in Arrow: never a Python object a row at rest."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+from unicodedata import normalize
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from medgr2.schemas.digest import digest_of
+from medgr2.schemas.errors import DataError
+from medgr2.tasks.intake.columns import IDENTIFYING, LABELS, NOTHING, Columns
+from medgr2.tasks.intake.label_files import LabelFile, open_labels
+from medgr2.tasks.intake.words import modality_named, split_named
+
+CODE = "1"
+"""Part of every digest: raise it when the same file would be understood otherwise."""
+Hashed = Callable[[str, str], str]
+TEXTS = (
+    "modality", "anatomy", "diagnosis", "grade", "report", "source", "licence", "patient_key", "group_key", "split",
+    "labels",
+)  # fmt: skip
+SCHEMA = pa.schema(
+    [("file", pa.string()), ("known", pa.bool_()), *((name, pa.string()) for name in (*TEXTS, "problem"))]
+)
+INTERNAL = pa.schema(
+    [
+        (name, pa.large_string() if name in ("file", "report") else pa.dictionary(pa.int32(), pa.string()))
+        for name in ("file", *TEXTS, "problem")
+    ]
+)
+"""At rest, what is said often is stored once; long texts may be more than 2 GB together."""
+LONGEST = {"file": 4096, "report": 1 << 20, "attributes": 16_384, "patient_id": 256, "group_id": 1024}
+LONGEST_OTHER = 2048
+FEW = 2000
+"""So many files are looked up one by one; for more it is cheaper to build a hash table of all rows."""
+_UNSAFE_TEXT = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]"
+_OUTSIDE = r"^/|^[A-Za-z]:|^[A-Za-z][A-Za-z0-9+.-]*://|(^|/)\.\.(/|$)"
+_BETWEEN = "\x1f"
+
+
+class Labels:
+    """One row a file, sorted by file."""
+
+    def __init__(self, rows: pa.Table, digest: str, left_out: tuple[str, ...] = ()) -> None:
+        self._rows = rows
+        self.digest = digest
+        self.left_out = left_out
+        """Columns that were neither mapped nor kept: nothing of them came in."""
+
+    @classmethod
+    def none(cls) -> Self:
+        """For pictures that come without labels."""
+        return cls(_internal([]), digest_of([CODE]))
+
+    @classmethod
+    def build(
+        cls, batches: Iterable[pa.RecordBatch], folder: Path, kept: Sequence[str], hashed: Hashed, digest: str,
+        left_out: tuple[str, ...] = (),
+    ) -> Self:  # fmt: skip
+        """From batches of text under our own names; `kept` are the further columns."""
+        return cls(_one_a_file(_internal([_cleaned(one, folder, kept, hashed) for one in batches])), digest, left_out)
+
+    def __len__(self) -> int:
+        return int(self._rows.num_rows)
+
+    def of(self, files: Sequence[str]) -> pa.Table:
+        """A row for each of the files, in their order; `known` is false where there is none."""
+        asked = pa.array([normalize("NFC", file) for file in files], pa.string())
+        at = self._at(asked)
+        rows = self._rows.take(at).cast(pa.schema([(name, pa.string()) for name in self._rows.schema.names]))
+        columns = {name: rows[name] for name in rows.schema.names}
+        columns |= {"file": pa.array(files, pa.string()), "known": at.is_valid()}
+        return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+
+    def unused(self, files_seen: Iterable[str]) -> int:
+        """How many files the labels speak of that are not among those seen."""
+        seen = pa.array((normalize("NFC", file) for file in files_seen), pa.string())
+        return len(self) - int(pc.sum(pc.is_in(self._rows["file"].cast(pa.string()), value_set=seen)).as_py() or 0)
+
+    def problems(self) -> Counter[str]:
+        """How many files may not come in because of what their labels say, by reason; found or not."""
+        counts = pc.value_counts(self._rows["problem"].drop_null()).to_pylist()
+        return Counter({one["values"]: one["counts"] for one in counts})
+
+    def _at(self, asked: pa.Array) -> pa.Array:
+        files = self._rows["file"]
+        if len(asked) > FEW:
+            return pc.index_in(asked, value_set=files.cast(pa.string()))
+        return pa.array([self._one(file) for file in asked.to_pylist()], pa.int32())
+
+    def _one(self, file: str) -> int | None:
+        files = self._rows["file"]
+        at = bisect_left(range(len(files)), file, key=lambda n: files[n].as_py())
+        return at if at < len(files) and files[at].as_py() == file else None
+
+
+def read_labels(path: Path, columns: Columns, hashed: Hashed) -> Labels:
+    """`hashed(source, id)` makes the key of a patient or a group: no id is kept as it stands."""
+    file = open_labels(path)
+    chosen = columns.choose(file.names, str(path))
+    theirs = list(dict.fromkeys(chosen.taken.values()))
+
+    def renamed() -> Iterable[pa.RecordBatch]:
+        row = 0
+        for batch in file.batches(theirs):
+            arrays = [batch.column(their) for their in chosen.taken.values()]
+            ours = pa.RecordBatch.from_arrays(arrays, names=list(chosen.taken))
+            yield _named(ours, file, row)
+            row += batch.num_rows
+
+    digest = digest_of([CODE, file.digest, chosen.taken, chosen.kept])
+    labels = Labels.build(renamed(), path.absolute().parent, chosen.kept, hashed, digest, chosen.left_out)
+    if not len(labels):
+        raise DataError("the labels name no file", where=str(path), kept=NOTHING)
+    return labels
+
+
+def _named(batch: pa.RecordBatch, file: LabelFile, start: int) -> pa.RecordBatch:
+    """Without rows that say nothing at all. A row that says something must say of which file."""
+    empty = [pc.equal(pc.utf8_trim_whitespace(pc.fill_null(column, "")), "") for column in batch.columns]
+    nothing = empty[0]
+    for one in empty[1:]:
+        nothing = pc.and_(nothing, one)
+    lost = pc.and_not(empty[batch.schema.get_field_index("file")], nothing)
+    if (first := pc.index(lost, True).as_py()) >= 0:
+        raise DataError("a label without a file name", where=file.place(start + first), kept=NOTHING)
+    return batch.filter(pc.invert(nothing))
+
+
+def _cleaned(batch: pa.RecordBatch, folder: Path, kept: Sequence[str], hashed: Hashed) -> pa.RecordBatch:
+    """What one batch says, in our words, and what is wrong with each row."""
+    text: dict[str, pa.Array] = {}
+    wrong: list[tuple[str, pa.Array]] = []
+    for name in batch.schema.names:
+        value, bad = _checked(batch.column(name), name)
+        text[name] = value
+        if name != "file":
+            wrong.append((f"bad_value:{name}", bad))
+        else:
+            text["file"], outside = _relative(value, folder)
+            wrong.insert(0, ("unsafe_path", pc.or_(bad, outside)))
+
+    def of(name: str) -> pa.Array:
+        return text.get(name, pa.nulls(batch.num_rows, pa.string()))
+
+    modality = _mapped(of("modality"), modality_named)
+    split = _mapped(of("split"), split_named)
+    wrong.append(("unknown_modality", pc.and_(of("modality").is_valid(), modality.is_null())))
+    wrong.append(("unknown_split", pc.and_(of("split").is_valid(), split.is_null())))
+    out = {name: of(name) for name in ("file", "anatomy", "diagnosis", "grade", "report", "source", "licence")}
+    out |= {
+        "modality": modality,
+        "split": split,
+        "patient_key": _keyed(of("source"), of("patient_id"), hashed, ""),
+        "group_key": _keyed(of("source"), of("group_id"), hashed, "/group"),
+        "labels": _together({name: of(name) for name in sorted({*LABELS, *kept})}),
+        "problem": pc.coalesce(
+            *(pc.if_else(is_so, name, pa.scalar(None, pa.string())) for name, is_so in wrong),
+            pa.scalar(None, pa.string()),
+        ),
+    }
+    return pa.RecordBatch.from_arrays([out[one.name].cast(one.type) for one in INTERNAL], schema=INTERNAL)
+
+
+def _checked(column: pa.Array, name: str) -> tuple[pa.Array, pa.Array]:
+    """The value without its margins, null where there is none or it may not be used; and where it may not."""
+    value = pc.utf8_trim_whitespace(column)
+    bad = pc.or_(
+        pc.greater(pc.utf8_length(value), LONGEST.get(name, LONGEST_OTHER)),
+        pc.match_substring_regex(value, _UNSAFE_TEXT),
+    ).fill_null(False)
+    if name not in ("report", *IDENTIFYING):
+        value = pc.replace_substring_regex(value, r"\s+", " ")
+    # A path stays, however bad, so that it is counted; nothing that is null would be found again.
+    gone = pc.equal(value, "").fill_null(True) if name == "file" else pc.or_(bad, pc.equal(value, "").fill_null(True))
+    return pc.if_else(gone, pa.scalar(None, pa.string()), value), bad
+
+
+def _relative(file: pa.Array, folder: Path) -> tuple[pa.Array, pa.Array]:
+    """Paths from the labels' folder, with '/', composed as Unicode's NFC; and which of them lead out of it."""
+    path = pc.replace_substring(pc.utf8_normalize(file, form="NFC"), "\\", "/")
+    root = normalize("NFC", folder.as_posix().rstrip("/")) + "/"
+    path = pc.if_else(pc.starts_with(path, root), pc.utf8_slice_codeunits(path, len(root)), path)
+    path = pc.replace_substring_regex(path, r"/(\./|/)+", "/")
+    path = pc.replace_substring_regex(path, r"^(\./)+", "")
+    return path, pc.match_substring_regex(path, _OUTSIDE).fill_null(False)
+
+
+def _mapped(column: pa.Array, word: Callable[[str], str | None]) -> pa.Array:
+    """Each distinct value through `word`, once."""
+    encoded = pc.dictionary_encode(column)
+    return pa.array([word(one) for one in encoded.dictionary.to_pylist()], pa.string()).take(encoded.indices)
+
+
+def _keyed(source: pa.Array, person: pa.Array, hashed: Hashed, suffix: str) -> pa.Array:
+    if person.null_count == len(person):
+        return person
+    both = pc.binary_join_element_wise(pc.fill_null(source, ""), person, _BETWEEN)
+
+    def key(pair: str) -> str:
+        where, _, who = pair.partition(_BETWEEN)
+        return hashed(where + suffix, who)
+
+    return _mapped(both, key)
+
+
+def _together(columns: dict[str, pa.Array]) -> pa.Array:
+    """JSON of all that is there. What is an object itself stays one."""
+    parts = [_mapped(one, partial(_member, name)) for name, one in columns.items() if one.null_count < len(one)]
+    if not parts:  # Arrow's join of nothing but nulls has no rows at all
+        return pa.nulls(len(next(iter(columns.values()))), pa.string())
+    inside = pc.binary_join_element_wise(*parts, ", ", null_handling="skip")
+    whole = pc.binary_join_element_wise("{", inside, "}", "")
+    return pc.if_else(pc.equal(inside, ""), pa.scalar(None, pa.string()), whole)
+
+
+def _member(name: str, text: str) -> str:
+    value: Any = text
+    if text.startswith("{"):
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = text
+    return f"{json.dumps(name)}: {json.dumps(value, sort_keys=True, ensure_ascii=False)}"
+
+
+def _internal(batches: Sequence[pa.RecordBatch]) -> pa.Table:
+    return pa.Table.from_batches(batches, INTERNAL).unify_dictionaries().combine_chunks()
+
+
+def _one_a_file(rows: pa.Table) -> pa.Table:
+    """Sorted by file. Rows that say the same of one file are one; rows that do not are a problem of that file."""
+    if rows.num_rows < 2:
+        return rows
+    file = rows["file"].combine_chunks()
+    if pc.any(pc.less(file[1:], file[:-1])).as_py():
+        rows = rows.take(pc.sort_indices(file))
+        file = rows["file"].combine_chunks()
+    again = pc.equal(file[1:], file[:-1])
+    if not pc.any(again).as_py():
+        return rows
+    at = pc.indices_nonzero(again)
+    later, earlier = rows.take(pc.add(at, 1)), rows.take(at)
+    other = pa.array([False] * len(at))
+    for name in rows.schema.names[1:]:
+        a, b = later[name].cast(pa.large_string()), earlier[name].cast(pa.large_string())
+        same = pc.or_(pc.equal(a, b).fill_null(False), pc.and_(a.is_null(), b.is_null()))
+        other = pc.or_(other, pc.invert(same))
+    contradicted = later["file"].filter(other).unique()
+    first = rows.filter(pa.chunked_array([pa.array([True]), pc.invert(again)]))
+    torn = pc.is_in(first["file"], value_set=contradicted)
+    own = first["problem"].cast(pa.string())
+    problem = pc.if_else(torn, pc.coalesce(own, "two_labels"), own).dictionary_encode()
+    return first.set_column(first.schema.get_field_index("problem"), "problem", problem).combine_chunks()

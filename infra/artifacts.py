@@ -32,6 +32,11 @@ def put_folder(store: ObjectStore, folder: Path) -> str:
     return digest
 
 
+def holds(store: ObjectStore, digest: str) -> bool:
+    """Whether the model of that digest is in this store."""
+    return bool(_DIGEST.fullmatch(digest)) and store.exists(_manifest_key(digest))
+
+
 def get_folder(store: ObjectStore, digest: str, cache_folder: Path) -> Path:
     """A local folder with exactly these files: the objects themselves in a folder store, else a cached copy."""
     if not _DIGEST.fullmatch(digest):

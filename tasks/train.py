@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from medgr2.infra.artifacts import put_folder
+from medgr2.infra.artifacts import holds, put_folder
 from medgr2.infra.images import ImageStore
 from medgr2.infra.lake import Lake
 from medgr2.infra.opening import open_store
@@ -122,7 +122,8 @@ class TrainWorker:
         scratch = self._settings.storage.cache_folder / "training" / root / cell.key
         with _alone(scratch):
             note = scratch / "done.json"
-            if not note.is_file():
+            value = self._done(note)
+            if value is None:
                 # A damaged parent or a version that cannot be read may be mended: that is a failure, not a verdict.
                 parent = materialise(self._recipe.model, self._settings).folder
                 lessons = read_lessons(self._lake, self._sources(cell))
@@ -134,7 +135,16 @@ class TrainWorker:
                 note.with_suffix(".new").write_text(json.dumps(value), encoding="utf-8")
                 note.with_suffix(".new").rename(note)
             shutil.rmtree(scratch / "model", ignore_errors=True)
-            return Outcome.accepted(cell, json.loads(note.read_text(encoding="utf-8")))
+            return Outcome.accepted(cell, value)
+
+    def _done(self, note: Path) -> dict[str, Any] | None:
+        """What an earlier attempt trained. The cache outlives a root that was begun afresh, and one name may stand for
+        two stores: a model that is not in this store was not trained here. So does a note that was cut short count."""
+        try:
+            value = json.loads(note.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        return value if isinstance(value, dict) and holds(self._store, str(value.get("artifact"))) else None
 
     @staticmethod
     def _sources(cell: Cell) -> list[Source]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import timedelta
 from typing import Any
 
@@ -44,6 +45,22 @@ def test_trained_once_and_reused_from_then_on(room: Any) -> None:
     folder = get_folder(room.store, first.value["artifact"], room.settings.storage.cache_folder)
     assert json.loads((folder / "training.json").read_text()) == first.value["metrics"]
     assert not any(p.suffix in {".pt", ".pth", ".bin"} for p in folder.rglob("*"))
+
+
+def test_a_note_in_the_cache_is_no_model_in_the_store(room: Any) -> None:
+    sources = lessons_of(room)
+    recipe = train_recipe(SFT, room.base)
+    cell = train_cell(recipe, room.lake, sources)
+    first = room.run(recipe, WORKER, [cell])[cell.key]
+    (note,) = (room.settings.storage.cache_folder / "training").rglob("done.json")
+    # A root begun afresh, or another store of the same name: the journal and the model are not there.
+    shutil.rmtree(room.store.root / "journal")
+    shutil.rmtree(room.store.root / "models" / first.value["artifact"])
+    assert room.run(recipe, WORKER, [cell])[cell.key] == first
+    assert get_folder(room.store, first.value["artifact"], room.settings.storage.cache_folder).is_dir()
+    shutil.rmtree(room.store.root / "journal")
+    note.write_text("")
+    assert room.run(recipe, WORKER, [cell])[cell.key] == first
 
 
 def test_anything_that_matters_makes_another_cell(room: Any) -> None:

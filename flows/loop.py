@@ -6,11 +6,15 @@ from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from pydantic import ValidationError
 
 from medgr2.flows.refresh import announce, data_refresh
-from medgr2.infra.workspace import open_workspace
+from medgr2.infra import versions
+from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.models.model_ref import base_model
+from medgr2.models.registry import Registry
 from medgr2.schemas.digest import digest_of
+from medgr2.schemas.errors import DataError, NotFoundError
 from medgr2.schemas.parameters import LoopParameters, RefreshParameters
 from medgr2.schemas.reports import CycleReport, DatasetVersion, Exam, NightReport
 from medgr2.tasks import improve
@@ -19,7 +23,12 @@ from medgr2.tasks.night import Night, open_night
 
 @flow(name="closed-loop", description="Cycles of refresh, train, evaluate, promote and regenerate.")
 def closed_loop(parameters: LoopParameters = LoopParameters()) -> list[CycleReport]:
-    return [turn(parameters, cycle) for cycle in range(1, parameters.cycles + 1)]
+    reports: list[CycleReport] = []
+    for cycle in range(1, parameters.cycles + 1):
+        reports.append(turn(parameters, cycle))
+        if _waits(parameters, reports[-1]):
+            break  # a later night begun now would keep the models of now, and never see what this one is to teach
+    return reports
 
 
 def turn(parameters: LoopParameters, cycle: int) -> CycleReport:
@@ -29,12 +38,45 @@ def turn(parameters: LoopParameters, cycle: int) -> CycleReport:
     asked = [parameters.model_dump(mode="json", exclude={"cycles"}), base_model(workspace.settings).revision]
     record = f"cycles/{tonight.run}/{digest_of(asked)}.json"
     if workspace.store.exists(record):
-        return CycleReport.model_validate_json(workspace.store.get(record))
+        return _told(workspace, record)
     report = live(parameters, tonight, cycle)
     if report.exam is not None or parameters.refresh.score.reviewer == "phantoms":
         # Where people review, a cycle that published nothing yet waits for their verdicts and is lived again.
         workspace.store.create(record, report.model_dump_json().encode())
     return report
+
+
+def _waits(parameters: LoopParameters, report: CycleReport) -> bool:
+    """Whether people have to look before this cycle can publish anything."""
+    return parameters.refresh.score.reviewer != "phantoms" and report.night.appraisal.calibration is None
+
+
+def _told(workspace: Workspace, record: str) -> CycleReport:
+    """The report of a finished cycle, which counts only where the lake holds what it tells of."""
+    try:
+        report = CycleReport.model_validate_json(workspace.store.get(record))
+    except ValidationError:
+        raise _untrue(workspace, record, "is damaged, or was written by another release") from None
+    version, registry = report.night.publish.version, Registry(workspace.store, workspace.lake)
+    try:
+        held = version is None or versions.resolve(workspace.lake, version.ref).digest == version.digest
+        for model_id in filter(None, (report.candidate, report.generator)):
+            registry.model(model_id)
+    except NotFoundError as missing:
+        raise _untrue(workspace, record, f"tells of what is not there: {missing.what}") from None
+    if not held:
+        raise _untrue(workspace, record, "tells of another version than the lake holds")
+    return report
+
+
+def _untrue(workspace: Workspace, record: str, what: str) -> DataError:
+    return DataError(
+        f"the record of a finished cycle {what}",
+        where=f"{record} in {workspace.store.uri}",
+        kept="every finished cell, version and model",
+        next_command="restore what is missing from a backup; or delete this object and run the same command again: "
+        "the cycle is lived again, and nothing that is finished is bought twice",
+    )
 
 
 def live(parameters: LoopParameters, tonight: RefreshParameters, cycle: int) -> CycleReport:

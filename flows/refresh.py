@@ -54,7 +54,7 @@ def data_refresh(parameters: RefreshParameters = RefreshParameters()) -> NightRe
         generate=drafts,
         appraisal=appraised,
         publish=published,
-        images_waiting=waiting(open_workspace(), night),
+        images_waiting=waiting(open_workspace(), night, tonight.generate.images),
     )
 
 

@@ -125,7 +125,7 @@ class NightReport(BaseModel):
     appraisal: AppraisalReport
     publish: PublishReport
     images_waiting: int = 0
-    """Training images that came in after this night had begun."""
+    """Training images that were asked for but are not on the list this night began with."""
 
 
 class Accuracy(BaseModel):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medgr2.infra import versions
 from medgr2.infra.workspace import Workspace
 from medgr2.models.model_ref import base_model
 from medgr2.models.registry import Registration, Registry
+from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.errors import DataError, NotFoundError
 from medgr2.schemas.parameters import RefreshParameters
 from medgr2.schemas.vocabulary import Role, Split
@@ -25,7 +26,7 @@ class Night(BaseModel):
     generator: str = Field(description="Artifact that writes tonight's drafts.")
     scorer: str = Field(description="Artifact whose signals judge them.")
     champion_id: str | None = Field(description="The policy that a candidate of tonight has to beat.")
-    whole: bool = Field(description="Whether it asks about all images, not only about so many.")
+    images: str = Field(description="SHA-256 of the list of images that it asks about.")
     history: int | None = Field(description="Newest version of the dataset when the night began.")
 
 
@@ -35,6 +36,7 @@ def open_night(workspace: Workspace, parameters: RefreshParameters) -> Night:
     base = base_model(workspace.settings)
     base_id = registry.register(Registration(role=Role.BASE, artifact=base.revision, method="given", run="base"))
     champion = registry.champion(Role.POLICY)
+    found = "\n".join(_training_images(workspace)[: parameters.generate.images]).encode()
     night = Night(
         run=parameters.run,
         dataset=parameters.dataset,
@@ -43,17 +45,20 @@ def open_night(workspace: Workspace, parameters: RefreshParameters) -> Night:
         generator=_artifact(registry, registry.champion(Role.GENERATOR), base.revision),
         scorer=_artifact(registry, champion, base.revision),
         champion_id=champion,
-        whole=parameters.generate.images is None,
+        images=sha256_hex(found),
         history=_newest(workspace, parameters.dataset),
     )
     key = f"nights/{parameters.run}.json"
     if not workspace.store.exists(key):
-        # Written first: a night that exists has its images. Of two that open it at once one list holds for both.
-        found = _training_images(workspace, parameters.generate.images)
-        workspace.store.create(f"nights/{parameters.run}.images", "\n".join(found).encode())
-    if workspace.store.create(key, night.model_dump_json().encode()):
-        return night
-    opened = Night.model_validate_json(workspace.store.get(key))
+        # Written first, under its own hash: the night names its list, so what one that was killed or overtaken
+        # before the next line has left here is nobody's.
+        workspace.store.create(_list_key(night), found)
+        if workspace.store.create(key, night.model_dump_json().encode()):
+            return night
+    try:
+        opened = Night.model_validate_json(workspace.store.get(key))
+    except ValidationError:
+        raise _unreadable(workspace, key) from None
     if opened.base != night.base:
         raise DataError(
             "the base model is not the one this night began with",
@@ -66,17 +71,35 @@ def open_night(workspace: Workspace, parameters: RefreshParameters) -> Night:
 
 def images_of(workspace: Workspace, night: Night) -> list[str]:
     """The images that the night asks about, in the order of their ids."""
-    return workspace.store.get(f"nights/{night.run}.images").decode().split()
+    found = workspace.store.get(_list_key(night))
+    if sha256_hex(found) != night.images:
+        raise _unreadable(workspace, _list_key(night))
+    return found.decode().split()
 
 
-def waiting(workspace: Workspace, night: Night) -> int:
-    """Training images that came in after the night had begun: they are the next one's."""
-    return len(set(_training_images(workspace, None)) - set(images_of(workspace, night))) if night.whole else 0
+def waiting(workspace: Workspace, night: Night, limit: int | None) -> int:
+    """Training images that this night does not ask about, of all or of so many: they are the next one's."""
+    asked = set(images_of(workspace, night))
+    others = len(set(_training_images(workspace)) - asked)
+    return others if limit is None else min(others, max(0, limit - len(asked)))
 
 
-def _training_images(workspace: Workspace, limit: int | None) -> list[str]:
+def _training_images(workspace: Workspace) -> list[str]:
     rows = workspace.lake.read("images", columns=["image_id", "split"]).to_pylist()
-    return sorted(row["image_id"] for row in rows if row["split"] == Split.TRAIN)[:limit]
+    return sorted(row["image_id"] for row in rows if row["split"] == Split.TRAIN)
+
+
+def _list_key(night: Night) -> str:
+    return f"nights/{night.run}.{night.images}.images"
+
+
+def _unreadable(workspace: Workspace, key: str) -> DataError:
+    return DataError(
+        "what this night began with is damaged, or was written by another release",
+        where=f"{key} in {workspace.store.uri}",
+        kept="everything the night has finished",
+        next_command="restore the object from a backup, or give the night another name with --night",
+    )
 
 
 def _artifact(registry: Registry, model_id: str | None, otherwise: str) -> str:

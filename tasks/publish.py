@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from medgr2.infra import versions
 from medgr2.infra.workspace import Workspace
-from medgr2.schemas.errors import NotFoundError
 from medgr2.schemas.parameters import RefreshParameters
 from medgr2.schemas.reports import PublishReport
+from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks.generate import drafted
 from medgr2.tasks.night import Night, images_of
 from medgr2.tasks.review import settled
@@ -20,19 +20,22 @@ def publish(workspace: Workspace, night: Night, parameters: RefreshParameters) -
     modality = {
         row["image_id"]: row["modality"] for row in lake.read("images", columns=["image_id", "modality"]).to_pylist()
     }
+    # A verdict may have come in since the scoring: what people refuse is not added, and leaves the next version.
+    judged = settled(lake.read("reviews").to_pylist())
+    refused = {item_id for item_id, valid in judged.items() if not valid}
     newest: dict[str, dict[str, object]] = {}
     scores = lake.read("scores", where={"run": night.run}).to_pylist()
     for row in sorted(scores, key=lambda row: (row["scored_at"], row["score_id"])):
-        newest[row["item_id"]] = row
+        newest[row["item_id"]] = row | {"verdict": Verdict.REJECTED.value} if row["item_id"] in refused else row
     held: list[str] = []
     if night.history is not None:
         held = versions.members(lake, versions.resolve(lake, f"{night.dataset}@{night.history}"))
-    # A verdict that came after an item was published takes it out of the next version.
-    judged = settled(lake.read("reviews").to_pylist())
-    remove = sorted(item_id for item_id in _published(workspace, night) if not judged.get(item_id, True))
+    published = versions.versions(lake, night.dataset)
+    # More than the night's history, when it has published before.
+    remove = sorted(refused.intersection(versions.members(lake, published[-1]))) if published else []
     chosen = select(items, newest.values(), modality=modality, held=held, cap=parameters.select.cap, tau=tau)
     version = None
-    if chosen.add or remove or night.history is not None:
+    if chosen.add or published:
         version = versions.publish(
             lake,
             dataset=night.dataset,
@@ -47,16 +50,24 @@ def publish(workspace: Workspace, night: Night, parameters: RefreshParameters) -
                 "letters": dict(chosen.letters),
             },
         )
-    # The newest version comes back when tonight changed nothing: what it added is not tonight's.
-    added = version.added if version is not None and version.run == night.run else 0
     return PublishReport(
-        drafts=len(items), added=added, left_out=chosen.reasons, letters=dict(chosen.letters), version=version
+        drafts=len(items),
+        added=_added(workspace, night),
+        left_out=chosen.reasons,
+        letters=dict(chosen.letters),
+        version=version,
     )
 
 
-def _published(workspace: Workspace, night: Night) -> list[str]:
-    """What the dataset holds now: more than its history, when this night has published before."""
-    try:
-        return versions.members(workspace.lake, versions.resolve(workspace.lake, night.dataset))
-    except NotFoundError:
-        return []
+def _added(workspace: Workspace, night: Night) -> int:
+    """What this night added and the dataset still holds, over all of its versions: one that only takes a refused item
+    out again leaves the others the night's own."""
+    published = versions.versions(workspace.lake, night.dataset)
+    own = [version for version in published if version.run == night.run]
+    if not own:
+        return 0
+    asked = {"publish_id": [version.publish_id for version in own], "change": "added"}
+    added = set(workspace.lake.read("membership", ["item_id"], asked)["item_id"].to_pylist())
+    held = versions.members(workspace.lake, published[-1])
+    # Of what was asked, another night may have added some before.
+    return min(sum(version.added for version in own), len(added.intersection(held)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from medgr2.infra.images import ImageStore
@@ -167,7 +167,9 @@ def record_judgements(lake: Lake, rows: Iterable[Mapping[str, Any]], run: str) -
         if before is not None and _content(before) == _content(row):
             continue
         chained = digest_of([_content(row), run, before["score_id"] if before else ""])
-        fresh.append({**row, "score_id": chained})
+        # Clocks of two machines differ, and one may be set back: the later judgement is the newer row all the same.
+        at = max(row["scored_at"], before["scored_at"] + timedelta(microseconds=1)) if before else row["scored_at"]
+        fresh.append({**row, "score_id": chained, "scored_at": at})
     return lake.append_new("scores", fresh, key="score_id") if fresh else 0
 
 

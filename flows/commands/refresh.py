@@ -47,7 +47,8 @@ def command(
     click.echo(report.publish.line())
     if report.images_waiting:
         click.echo(
-            f"{report.images_waiting} images came in after {report.run} had begun: give --night another name for them"
+            f"{report.images_waiting} images are not asked about by {report.run}, which began without them: "
+            "give --night another name for them"
         )
     if report.appraisal.calibration is None:
         click.echo("next: medgr2 review sample --out sheet.jsonl")

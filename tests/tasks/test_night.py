@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from medgr2.infra.settings import load_settings
 from medgr2.infra.versions import members, resolve
 from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.models.registry import Registration, Registry
+from medgr2.schemas.errors import DataError
 from medgr2.schemas.items import Item
 from medgr2.schemas.parameters import RefreshParameters
 from medgr2.schemas.reports import AppraisalReport, Plan, PublishReport
 from medgr2.schemas.vocabulary import Role
+from medgr2.tasks import score
 from medgr2.tasks.appraise import AskReviewer, appraise
 from medgr2.tasks.generate import drafted, generate
 from medgr2.tasks.night import Night, images_of, open_night, waiting
@@ -139,6 +142,93 @@ def test_what_a_person_refuses_later_leaves_the_next_version(workspace: Workspac
     assert held[0] in members(workspace.lake, published.version)
 
 
+def refuse(workspace: Workspace, *items: str) -> None:
+    said = [{"item_id": i, "reviewer": f"Dr. {name}", "valid": False} for i in items for name in "AB"]
+    import_verdicts(workspace.lake, said)
+
+
+def test_a_refusal_after_the_publish_leaves_the_rest_to_be_learned(workspace: Workspace) -> None:
+    _, _, first = spend(workspace, how(), judged_by_length)
+    assert first.version is not None
+    held = members(workspace.lake, first.version)
+    refuse(workspace, held[0])
+    for _ in range(2):
+        _, _, again = spend(workspace, how(), None)
+        assert again.version is not None
+        assert members(workspace.lake, again.version) == held[1:]
+        assert again.added == len(held) - 1, "the loop trains on what a night has added"
+    refuse(workspace, *held[1:])
+    for _ in range(2):
+        _, _, nothing = spend(workspace, how(), None)
+        assert nothing.version is not None
+        assert (nothing.version.ref, nothing.version.items, nothing.added) == ("ds@3", 0, 0)
+
+
+@pytest.mark.parametrize("published_before", [False, True])
+def test_a_refusal_between_scoring_and_publishing_holds(workspace: Workspace, published_before: bool) -> None:
+    parameters = how()
+    night = open_night(workspace, parameters)
+    ask_for_drafts(workspace, night, parameters)
+    drafts = {item.item_id for item in drafts_of(workspace, night, parameters)}
+    report = appraise(workspace, night, parameters, judged_by_length, quiet)
+    accepted = workspace.lake.read("scores", ["item_id"], {"run": night.run, "verdict": "accepted"})
+    refused = min(drafts.intersection(accepted["item_id"].to_pylist()))
+    if published_before:
+        publish(workspace, night, parameters)
+    refuse(workspace, refused)
+    version = publish(workspace, night, parameters).version
+    assert version is not None
+    assert version.items == report.accepted - 1
+    assert refused not in members(workspace.lake, version)
+
+
+def test_a_refusal_holds_though_the_clock_was_set_back(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, first = spend(workspace, how(), judged_by_length)
+    assert first.version is not None
+    refused = members(workspace.lake, first.version)[0]
+    refuse(workspace, refused)
+
+    class SetBack(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz or UTC) - timedelta(hours=1)
+
+    monkeypatch.setattr(score, "datetime", SetBack)
+    for _ in range(2):
+        spend(workspace, how(), None)
+        rows = workspace.lake.read("scores", where={"run": "ds/one", "item_id": refused}).to_pylist()
+        assert [row["verdict"] for row in sorted(rows, key=lambda row: row["scored_at"])] == ["accepted", "rejected"]
+
+
+def of_so_many(limit: int | None) -> RefreshParameters:
+    return how().model_copy(update={"generate": how().generate.model_copy(update={"images": limit})})
+
+
+def test_a_night_opened_with_another_limit_says_what_it_leaves_out(workspace: Workspace) -> None:
+    open_night(workspace, of_so_many(2))
+    again = open_night(workspace, of_so_many(None))
+    assert len(images_of(workspace, again)) == 2
+    assert [waiting(workspace, again, limit) for limit in (None, 5, 2, 1)] == [22, 3, 0, 0]
+
+
+def test_a_night_killed_before_it_was_opened_binds_nobody(workspace: Workspace) -> None:
+    open_night(workspace, of_so_many(None))
+    workspace.store.delete("nights/ds/one.json")
+    assert len(images_of(workspace, open_night(workspace, of_so_many(2)))) == 2
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{}", b"0" * 64])
+def test_a_damaged_night_is_said_so(workspace: Workspace, damaged: bytes) -> None:
+    night = open_night(workspace, how())
+    (listed,) = (o.key for o in workspace.store.list("nights/") if o.key.endswith(".images"))
+    workspace.store.put(listed, damaged)
+    with pytest.raises(DataError, match="damaged"):
+        images_of(workspace, night)
+    workspace.store.put("nights/ds/one.json", damaged)
+    with pytest.raises(DataError, match="damaged"):
+        open_night(workspace, how())
+
+
 def test_verdicts_on_the_exam_do_not_reach_the_calibration(workspace: Workspace) -> None:
     _, report, _ = spend(workspace, how(), judged_by_length)
     exam = members(workspace.lake, resolve(workspace.lake, "heldout"))
@@ -158,7 +248,8 @@ def test_images_that_come_in_during_a_night_are_the_next_ones(
     take(workspace, worlds[1])
     assert drafts_of(workspace, night, parameters) == before
     assert ask_for_drafts(workspace, open_night(workspace, parameters), parameters) == 0
-    assert waiting(workspace, night) == 24
+    assert waiting(workspace, night, None) == 24
+    assert waiting(workspace, night, 24) == 0
     assert ask_for_drafts(workspace, open_night(workspace, how("two")), parameters) == 48
     assert appraise(workspace, night, parameters, judged_by_length, quiet).drafts == len(before)
 

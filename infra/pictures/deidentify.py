@@ -53,11 +53,11 @@ def _clean(ds: Dataset, place: str, found: Counter[str], pseudonyms: Pseudonyms,
         action = _rule(tag)
         if not keyword and action is None:
             # Retired, misspelt or made up: nobody can say what it holds.
-            if not _is_empty(ds, tag):
+            if not _is_empty(ds, tag) and tag.element != 0:
                 found[f"{place}unknown"] += 1
             del ds[tag]
             continue
-        vr = _vr(ds, tag)
+        vr = _vr(tag)
         if action is not None:
             if not _is_empty(ds, tag):
                 found[f"{place}{keyword or 'repeating'}"] += 1
@@ -122,7 +122,7 @@ def _is_empty(ds: Dataset, tag: BaseTag) -> bool:
     return value is None or (isinstance(value, str | bytes | list | tuple) and len(value) == 0) or str(value) == ""
 
 
-def _vr(ds: Dataset, tag: BaseTag) -> str:
+def _vr(tag: BaseTag) -> str:
     """As the dictionary has it: a file may call a name a number."""
     try:
         return str(dictionary_VR(tag)).split(" ")[0]
@@ -159,8 +159,8 @@ def _rule(tag: BaseTag) -> Action | None:
 # What is kept, and how each value is proven to be what it should be.
 
 
-def _one_of(*words: str) -> Callable[[Any], Any]:
-    known = frozenset(words)
+def _one_of(words: str) -> Callable[[Any], Any]:
+    known = frozenset(words.split("|"))
     return lambda value: value if isinstance(value, str) and value in known else None
 
 
@@ -186,21 +186,19 @@ def _moved_date(value: Any) -> str | None:
 
 
 _KEPT: dict[str, Callable[[Any], Any]] = {
-    "Modality": _one_of(
-        *"CR DX DR MG RF XA PX IO CT MR US IVUS OP OPT OCT IVOCT SM GM DMS XC ES NM PT OT".split()
-    ),
+    "Modality": _one_of("CR|DX|DR|MG|RF|XA|PX|IO|CT|MR|US|IVUS|OP|OPT|OCT|IVOCT|SM|GM|DMS|XC|ES|NM|PT|OT"),
     "BodyPartExamined": lambda value: body_part(str(value)),
-    "ViewPosition": _one_of(*"AP PA LL RL RLD LLD RLO LLO CC MLO ML LM LMO XCCL XCCM FB SIO ISO CV AT LATERAL".split()),
-    "Laterality": _one_of("L", "R"),
-    "ImageLaterality": _one_of("L", "R", "U", "B"),
-    "PatientSex": _one_of("F", "M", "O"),
-    "PatientPosition": _one_of(*"HFP HFS HFDR HFDL FFP FFS FFDR FFDL LFP LFS RFP RFS".split()),
-    "MRAcquisitionType": _one_of("2D", "3D"),
-    "ScanningSequence": _one_of("SE", "IR", "GR", "EP", "RM"),
+    "ViewPosition": _one_of("AP|PA|LL|RL|RLD|LLD|RLO|LLO|CC|MLO|ML|LM|LMO|XCCL|XCCM|FB|SIO|ISO|CV|AT|LATERAL"),
+    "Laterality": _one_of("L|R"),
+    "ImageLaterality": _one_of("L|R|U|B"),
+    "PatientSex": _one_of("F|M|O"),
+    "PatientPosition": _one_of("HFP|HFS|HFDR|HFDL|FFP|FFS|FFDR|FFDL|LFP|LFS|RFP|RFS"),
+    "MRAcquisitionType": _one_of("2D|3D"),
+    "ScanningSequence": _one_of("SE|IR|GR|EP|RM"),
     "PhotometricInterpretation": _one_of(
-        "MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"
+        "MONOCHROME1|MONOCHROME2|PALETTE COLOR|RGB|YBR_FULL|YBR_FULL_422|YBR_ICT|YBR_RCT"
     ),
-    "LossyImageCompression": _one_of("00", "01"),
+    "LossyImageCompression": _one_of("00|01"),
     "Rows": _whole(1, 65535),
     "Columns": _whole(1, 65535),
     "BitsStored": _whole(1, 64),
@@ -229,7 +227,7 @@ def kept_header(ds: Dataset) -> dict[str, Any]:
             values = _values(ds[keyword]) if keyword in ds else []
             checked = [check(value) for value in values[:4]]
         except Exception:
-            continue
+            checked = []
         if checked and None not in checked:
             header[keyword] = checked[0] if len(checked) == 1 else checked
     header["deidentified"] = {

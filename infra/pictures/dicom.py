@@ -19,6 +19,7 @@ from medgr2.infra.pictures.dicom_terms import (
     VISIBLE_LIGHT,
     WHOLE_SLIDE,
     body_part,
+    words,
 )
 from medgr2.infra.pictures.reading import BrokenError, Contents, RefusedError, UnreadableError
 from medgr2.infra.pseudonyms import Pseudonyms
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 DEFLATED = "1.2.840.10008.1.2.1.99"
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
-NO_PATIENTS = frozenset(
-    "anonymous anonymized anonymised anonym anon deidentified unknown none null na patient noname removed test".split()
+NO_PATIENTS = words(
+    "anonymous|anonymized|anonymised|anonym|anon|deidentified|unknown|none|null|na|patient|noname|removed|test"
 )
 """Ids that stand for nobody; their files are grouped by study."""
 
@@ -113,9 +114,7 @@ def _parse(data: bytes, rules: ReadingRules) -> Dataset:
         raise BrokenError("truncated", "its deflated data set ends early")
     meta.TransferSyntaxUID = UID(EXPLICIT_LITTLE_ENDIAN)
     inside = read_dataset(io.BytesIO(body), is_implicit_VR=False, is_little_endian=True)
-    return FileDataset(
-        io.BytesIO(), inside, file_meta=meta, is_implicit_VR=False, is_little_endian=True
-    )
+    return FileDataset(io.BytesIO(), inside, file_meta=meta, is_implicit_VR=False, is_little_endian=True)
 
 
 def _refuse_what_is_no_picture(ds: Dataset) -> None:
@@ -133,7 +132,10 @@ def _refuse_what_is_no_picture(ds: Dataset) -> None:
     if "FloatPixelData" in ds or "DoubleFloatPixelData" in ds:
         raise RefusedError("not_a_picture", "measured values without a display")
     if "PixelData" not in ds:
-        raise RefusedError("no_pixels")
+        if "Rows" in ds or "SOPClassUID" not in ds:
+            # The pixels come last in a file: where a picture is announced and none comes, the end is missing.
+            raise BrokenError("truncated", "the file ends before its pixels")
+        raise RefusedError("no_pixels", _name_of_uid(_text(ds, "SOPClassUID")))
 
 
 def _name_of_uid(uid: str) -> str:
@@ -185,7 +187,7 @@ def _is_risky(ds: Dataset) -> bool:
     kind, code = _text(ds, "SOPClassUID"), _text(ds, "Modality").upper()
     if code in {"", "US", "IVUS", "ES", "XC", "OT", "DOC", "DMS", "GM", "OP", "BI", "OSS"}:
         return True
-    if code not in MODALITIES or kind.startswith((SECONDARY_CAPTURE, VISIBLE_LIGHT)) and kind != WHOLE_SLIDE:
+    if code not in MODALITIES or (kind.startswith((SECONDARY_CAPTURE, VISIBLE_LIGHT)) and kind != WHOLE_SLIDE):
         return True
     if _text(ds, "ConversionType") in {"DV", "DI", "DF", "WSD", "SD", "SI", "DRW", "SYN"}:
         return True

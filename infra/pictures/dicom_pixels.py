@@ -16,24 +16,21 @@ from pydicom.encaps import get_frame
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, apply_windowing, get_decoder, pixel_array
 from pydicom.uid import UID, ImplicitVRLittleEndian
 
+from medgr2.infra.pictures.choice import evenly
+from medgr2.infra.pictures.dicom_terms import words
 from medgr2.infra.pictures.reading import BrokenError, Frame, RefusedError
 from medgr2.schemas.intake import ReadingRules
 
 Array = np.ndarray[Any, Any]
 
-KNOWN_COLOURS = frozenset(
-    "MONOCHROME1|MONOCHROME2|PALETTE COLOR|RGB|YBR_FULL|YBR_FULL_422|YBR_ICT|YBR_RCT|YBR_PARTIAL_420".split("|")
+KNOWN_COLOURS = words("MONOCHROME1|MONOCHROME2|PALETTE COLOR|RGB|YBR_FULL|YBR_FULL_422|YBR_ICT|YBR_RCT|YBR_PARTIAL_420")
+DISPLAY = words(
+    "BitsStored|PhotometricInterpretation|PixelRepresentation|PixelPaddingValue|RescaleSlope|RescaleIntercept|"
+    "ModalityLUTSequence|WindowCenter|WindowWidth|VOILUTFunction|VOILUTSequence"
 )
 WIDEST_TABLE = 1 << 17
 FAINTEST_SHARE = 0.005
 HOUNSFIELD = (-1000.0, 2000.0)
-
-
-def evenly(count: int, wanted: int) -> list[int]:
-    """The middles of `wanted` equal parts: never the first and last frame of a long film, which show the least."""
-    if count <= wanted:
-        return list(range(count))
-    return [(2 * i + 1) * count // (2 * wanted) for i in range(wanted)]
 
 
 def frames_of(ds: Dataset, rules: ReadingRules) -> list[Frame]:
@@ -151,17 +148,14 @@ def _display_of(ds: Dataset, index: int) -> Dataset:
             places += (group.get("PixelValueTransformationSequence") or [])[:1]
             places += (group.get("FrameVOILUTSequence") or [])[:1]
     for place in places:
-        for keyword in (
-            "BitsStored PhotometricInterpretation PixelRepresentation RescaleSlope RescaleIntercept ModalityLUTSequence "
-            "WindowCenter WindowWidth VOILUTFunction VOILUTSequence PixelPaddingValue"
-        ).split():
+        for keyword in DISPLAY:
             if keyword in place and not place[keyword].is_empty:
                 shown[keyword] = place[keyword]
     return shown
 
 
 def grey_levels(pixels: Array, display: Dataset, modality: str) -> Array:
-    """Stored values to 8 bits: modality table, then VOI table or the first window, then, without either, robust ends."""
+    """Stored values to 8 bits: modality table, then VOI table or the first window, or else robust ends."""
     if pixels.dtype.kind not in "iu" or int(pixels.max()) - int(pixels.min()) >= WIDEST_TABLE:
         return _levels(pixels.astype(np.float64), None, display, modality)
     low = int(pixels.min())
@@ -230,6 +224,5 @@ def _robust_ends(
     flat, heavy = measured.ravel(), weights.ravel()
     order = np.argsort(flat, kind="stable")
     share = np.cumsum(heavy[order]) / heavy.sum()
-    low = flat[order][np.searchsorted(share, FAINTEST_SHARE)]
-    high = flat[order][min(np.searchsorted(share, 1 - FAINTEST_SHARE), len(flat) - 1)]
-    return float(low), float(high)
+    low, high = (int(np.searchsorted(share, end)) for end in (FAINTEST_SHARE, 1 - FAINTEST_SHARE))
+    return float(flat[order[low]]), float(flat[order[min(high, len(flat) - 1)]])

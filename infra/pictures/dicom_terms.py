@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from medgr2.schemas.vocabulary import Modality
 
+
+def words(text: str) -> frozenset[str]:
+    return frozenset(text.split("|"))
+
+
 _STORAGE = "1.2.840.10008.5.1.4.1.1"
 
 MODALITIES: dict[str, Modality] = {
@@ -30,35 +35,23 @@ MODALITIES: dict[str, Modality] = {
 """By the code of (0008,0060)."""
 
 MODALITY_OF_CLASS: dict[str, Modality] = {
-    f"{_STORAGE}.1": Modality.XRAY,
-    f"{_STORAGE}.1.1": Modality.XRAY,
-    f"{_STORAGE}.1.1.1": Modality.XRAY,
-    f"{_STORAGE}.1.2": Modality.XRAY,
-    f"{_STORAGE}.1.2.1": Modality.XRAY,
-    f"{_STORAGE}.2": Modality.CT,
-    f"{_STORAGE}.2.1": Modality.CT,
-    f"{_STORAGE}.3.1": Modality.ULTRASOUND,
-    f"{_STORAGE}.4": Modality.MRI,
-    f"{_STORAGE}.4.1": Modality.MRI,
-    f"{_STORAGE}.4.3": Modality.MRI,
-    f"{_STORAGE}.6.1": Modality.ULTRASOUND,
-    f"{_STORAGE}.12.1": Modality.XRAY,
-    f"{_STORAGE}.12.2": Modality.XRAY,
-    f"{_STORAGE}.14.1": Modality.OCT,
-    f"{_STORAGE}.14.2": Modality.OCT,
-    f"{_STORAGE}.77.1.2": Modality.MICROSCOPY,
-    f"{_STORAGE}.77.1.3": Modality.MICROSCOPY,
-    f"{_STORAGE}.77.1.5.1": Modality.FUNDUS,
-    f"{_STORAGE}.77.1.5.2": Modality.FUNDUS,
-    f"{_STORAGE}.77.1.5.4": Modality.OCT,
-    f"{_STORAGE}.77.1.5.5": Modality.FUNDUS,
-    f"{_STORAGE}.77.1.5.6": Modality.FUNDUS,
-    f"{_STORAGE}.77.1.6": Modality.MICROSCOPY,
-    f"{_STORAGE}.77.1.7": Modality.DERMOSCOPY,
+    f"{_STORAGE}.{number}": modality
+    for modality, numbers in {
+        Modality.XRAY: "1 1.1 1.1.1 1.2 1.2.1 1.3 1.3.1 12.1 12.1.1 12.2 12.2.1 12.3 13.1.1 13.1.2 13.1.3 13.1.4 "
+        "13.1.5",
+        Modality.CT: "2 2.1 2.2",
+        Modality.MRI: "4 4.1 4.3 4.4",
+        Modality.ULTRASOUND: "3 3.1 6 6.1 6.2",
+        Modality.FUNDUS: "77.1.5.1 77.1.5.2 77.1.5.5 77.1.5.6",
+        Modality.OCT: "14.1 14.2 77.1.5.4 77.1.5.7",
+        Modality.MICROSCOPY: "77.1.2 77.1.2.1 77.1.3 77.1.6 77.1.8 77.1.9",
+        Modality.DERMOSCOPY: "77.1.7",
+    }.items()
+    for number in numbers.split()
 }
 """By the SOP class: for files without a modality, and for ophthalmic and dermatological ones, where it tells more."""
 
-DECISIVE_CLASSES = (f"{_STORAGE}.77.1.5.4", f"{_STORAGE}.77.1.7")
+DECISIVE_CLASSES = (f"{_STORAGE}.77.1.5.4", f"{_STORAGE}.77.1.5.7", f"{_STORAGE}.77.1.7")
 
 NOT_PICTURES = (
     f"{_STORAGE}.9.",  # waveforms
@@ -72,6 +65,7 @@ NOT_PICTURES = (
     f"{_STORAGE}.79.",
     f"{_STORAGE}.80.",
     f"{_STORAGE}.81.",
+    f"{_STORAGE}.82.",
     f"{_STORAGE}.88.",  # structured reports
     f"{_STORAGE}.104.",  # encapsulated PDF, CDA, models
     f"{_STORAGE}.481.",  # radiotherapy
@@ -90,8 +84,8 @@ NOT_PICTURES = (
 PICTURES_AFTER_ALL = (f"{_STORAGE}.481.1",)
 """Exceptions: a radiotherapy portal image is an X-ray picture."""
 
-NOT_PICTURE_MODALITIES = frozenset(
-    "SEG SR PR KO REG RWV PLAN DOC RTDOSE RTPLAN RTSTRUCT RTRECORD FID ECG EEG HD RESP SMR AU SRF M3D".split()
+NOT_PICTURE_MODALITIES = words(
+    "SEG|SR|PR|KO|REG|RWV|PLAN|DOC|RTDOSE|RTPLAN|RTSTRUCT|RTRECORD|FID|ECG|EEG|HD|RESP|SMR|AU|SRF|M3D"
 )
 
 SECONDARY_CAPTURE = f"{_STORAGE}.7"
@@ -100,7 +94,7 @@ WHOLE_SLIDE = f"{_STORAGE}.77.1.6"
 
 BODY_PARTS: dict[str, str] = {
     name.replace(" ", ""): name
-    for name in (
+    for name in words(
         "abdomen|adrenal gland|ankle|aorta|arm|axilla|back|bile duct|bladder|brain|breast|bronchus|calcaneus|calf|"
         "carotid artery|cerebellum|cervical spine|cervix|cheek|chest|clavicle|coccyx|colon|cornea|duodenum|ear|elbow|"
         "esophagus|extremity|eye|eyelid|face|femur|finger|foot|forearm|gallbladder|hand|head|head and neck|heart|hip|"
@@ -109,7 +103,7 @@ BODY_PARTS: dict[str, str] = {
         "pelvis|pharynx|placenta|prostate|rectum|retina|rib|sacrum|scalp|scapula|scrotum|shoulder|skin|skull|"
         "small bowel|spine|spleen|sternum|stomach|teeth|testis|thigh|thoracic spine|thorax|thumb|thymus|thyroid|toe|"
         "tongue|trachea|upper arm|upper extremity|ureter|urethra|uterus|vagina|whole body|wrist"
-    ).split("|")
+    )
 }
 BODY_PARTS |= {
     "ABDOMENPELVIS": "abdomen and pelvis",

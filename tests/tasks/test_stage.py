@@ -6,6 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -258,6 +259,16 @@ def test_the_lake_is_told_once_however_often_it_is_told(site: Site) -> None:
         (30, 0, 1, 1),
         (30, 0, 1, 1),
     ]
+
+
+def test_what_fails_in_one_run_and_ends_well_in_another_is_told_of_both(site: Site) -> None:
+    workspace = open_workspace(site.settings)
+    (cell,) = given = cells(1)
+    well = run_and_record(site.request(), given, workspace, site.plans.append)
+    failed = Outcome(cell.key, Verdict.FAILED, None, ("OSError",), "disk", 1)
+    for outcome in (failed, well.outcomes[cell.key], failed):
+        record(workspace.lake, site.request(), replace(well, outcomes={cell.key: outcome}))
+    assert sorted(workspace.lake.read("outcomes")["outcome"].to_pylist()) == ["accepted", "failed"]
 
 
 def test_outcomes_reach_the_lake_though_the_first_run_died_before_it_told(site: Site) -> None:

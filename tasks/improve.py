@@ -11,7 +11,7 @@ from medgr2.models.grpo import GrpoSettings
 from medgr2.models.measures import Summary, decide
 from medgr2.models.registry import Registry, Source
 from medgr2.models.sft import SftSettings
-from medgr2.schemas.errors import NightStoppedError
+from medgr2.schemas.errors import ConflictError, NightStoppedError
 from medgr2.schemas.parameters import TrainParameters
 from medgr2.schemas.reports import Accuracy, DatasetVersion, Exam
 from medgr2.schemas.vocabulary import Role, Verdict
@@ -120,10 +120,14 @@ def sit(workspace: Workspace, night: Night, candidate_id: str, announce: Announc
         blank=evaluate.answers(my_rows, Condition.BLANK),
     )
     decided_before = any(move.model_id == candidate_id for move in registry.history(Role.POLICY))
-    if decision.promote and not decided_before:
-        registry.promote(
-            Role.POLICY, candidate_id, reason=f"{night.run}: {decision.reasons[0]}", expected_current=night.champion_id
-        )
+    promoted, reasons = decision.promote, decision.reasons
+    if promoted and not decided_before:
+        reason = f"{night.run}: {reasons[0]}"
+        try:
+            registry.promote(Role.POLICY, candidate_id, reason=reason, expected_current=night.champion_id)
+        except ConflictError as moved:
+            # The night keeps the champion it began with, so trying again would end the same way, for ever.
+            promoted, reasons = False, (*reasons, moved.what)
     return Exam(
         heldout=versions.resolve(workspace.lake, "heldout").ref,
         items=mine.n,
@@ -131,8 +135,8 @@ def sit(workspace: Workspace, night: Night, candidate_id: str, announce: Announc
         champion=Accuracy(value=theirs.macro, low=theirs.macro_low, high=theirs.macro_high),
         blind=mine.blank,
         swapped=mine.swapped,
-        decision="promoted" if decision.promote else "champion kept",
-        reasons=decision.reasons,
+        decision="promoted" if promoted else "champion kept",
+        reasons=reasons,
     )
 
 

@@ -5,29 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from medgr2.infra.workspace import Workspace
-from medgr2.schemas.errors import NotFoundError
+from medgr2.schemas.intake import IntakeParameters
 from medgr2.schemas.reports import IntakeReport, StageReport
-from medgr2.tasks.ingest import ingest
+from medgr2.tasks.intake.ingest import ingest
 from medgr2.tasks.questions import HumanDataset, take_questions
 from medgr2.tasks.stage import Announce, say_plan
 
 
 def take_in(
     workspace: Workspace,
-    folder: Path,
+    source: str,
     *,
     run: str,
-    labels: Path | None = None,
+    labels: str = "",
+    parameters: IntakeParameters = IntakeParameters(),
+    reread: bool = False,
     seed: Path | None = None,
     heldout: Path | None = None,
     announce: Announce = say_plan,
 ) -> IntakeReport:
     """Images first: a question is taken only about an image that is in."""
-    if not folder.is_dir():
-        raise NotFoundError(
-            "no such folder", where=str(folder), kept="everything taken in before", next_command="medgr2 ingest FOLDER"
-        )
-    images = ingest(workspace, folder, labels, run=run, announce=announce)
+    images = ingest(workspace, source, labels, parameters, run=run, announce=announce, reread=reread)
     reports: dict[str, StageReport] = {}
     published: list[str] = []
     named: tuple[tuple[HumanDataset, Path | None], ...] = (("seed", seed), ("heldout", heldout))

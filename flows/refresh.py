@@ -13,6 +13,7 @@ from medgr2.flows.intake import take_in
 from medgr2.infra.settings import load_settings
 from medgr2.infra.workspace import open_workspace
 from medgr2.schemas.errors import ConflictError, DataError, Medgr2Error, StorageError
+from medgr2.schemas.intake import IntakeParameters
 from medgr2.schemas.parameters import EMBEDDED, RefreshParameters
 from medgr2.schemas.reports import AppraisalReport, IntakeReport, NightReport, Plan, PublishReport, StageReport
 from medgr2.tasks import appraise as appraisal
@@ -63,12 +64,19 @@ def ingest_new(parameters: RefreshParameters) -> IntakeReport:
     workspace = open_workspace()
     world = world_of(parameters)
     if world is None:
-        labels = Path(parameters.labels) if parameters.labels else None
-        return take_in(workspace, Path(parameters.source), labels=labels, run=parameters.run, announce=announce)
+        return take_in(
+            workspace,
+            parameters.source,
+            labels=parameters.labels,
+            parameters=parameters.intake,
+            run=parameters.run,
+            announce=announce,
+        )
     build(world, parameters.world.seed, parameters.world.images)
     return take_in(
         workspace,
-        world.hospital,
+        str(world.hospital),
+        parameters=IntakeParameters(reports="keep"),  # drawn by a machine: nobody is in them
         run=parameters.run,
         seed=world.hospital / "seed_qa.jsonl",
         heldout=world.hospital / "heldout.jsonl",

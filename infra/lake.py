@@ -117,6 +117,15 @@ class Lake:
 
         return self.retry(f"read {table}", attempt)
 
+    def version(self, table: str) -> int:
+        """Grows with every commit; -1 before the first."""
+
+        def attempt() -> int:
+            with self.state(table) as delta:
+                return -1 if delta is None else int(delta.version())
+
+        return self.retry(f"read {table}", attempt)
+
     def uri(self, table: str) -> str:
         return f"{self.storage.root}/lake/{declared_table(table).name}"
 

@@ -6,7 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from medgr2.schemas.vocabulary import Split
+
 BurnedIn = Literal["mask", "quarantine", "off"]
+Reports = Literal["scrub", "drop", "keep"]
 
 
 class ReadingRules(BaseModel):
@@ -27,3 +30,30 @@ class ReadingRules(BaseModel):
         default=False,
         description="Look for burned-in text in every picture, not only in DICOM kinds known to carry it.",
     )
+
+
+class Shares(BaseModel):
+    """How many of the pictures without a split of their own go where; the rest is for training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    validation: float = Field(default=0.1, ge=0, le=0.5)
+    heldout: float = Field(default=0.1, ge=0, le=0.5)
+
+    def of(self, split: Split) -> float:
+        return {Split.VALIDATION: self.validation, Split.HELDOUT: self.heldout}.get(
+            split, 1 - self.validation - self.heldout
+        )
+
+
+class IntakeParameters(BaseModel):
+    """How a source is taken in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    columns: tuple[str, ...] = Field(default=(), description="Which of their columns is which of ours: diagnosis=Dx.")
+    keep: tuple[str, ...] = Field(default=(), description="Further columns that become labels.")
+    layout: str = Field(default="", description="Layout of a public benchmark; empty means a file of labels, or none.")
+    reports: Reports = Field(default="scrub", description="What is done with free-text reports.")
+    rules: ReadingRules = ReadingRules()
+    shares: Shares = Shares()

@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from medgr2.schemas.intake import IntakeParameters
 from medgr2.schemas.vocabulary import QuestionType
 
 Reviewer = Literal["people", "phantoms"]
@@ -64,8 +65,11 @@ class RefreshParameters(BaseModel):
     night: str = Field(
         default="", pattern=r"^[A-Za-z0-9._-]{0,64}$", description="Name of the night; empty means today's date (UTC)."
     )
-    source: str = Field(default="", description="Folder of new images, 'embedded', or empty for none.")
-    labels: str = Field(default="", description="CSV of labels for the source; empty means labels.csv inside it.")
+    source: str = Field(default="", description="Folder or s3:// prefix of new images, 'embedded', or empty for none.")
+    labels: str = Field(
+        default="", description="Labels of the source; empty means labels.csv inside it, if it is there."
+    )
+    intake: IntakeParameters = IntakeParameters()
     world: WorldParameters = WorldParameters()
     generate: GenerateParameters = GenerateParameters()
     score: ScoreParameters = ScoreParameters()

@@ -103,12 +103,34 @@ class PublishReport(BaseModel):
         return f"publish: {self.added} of {self.drafts} drafts added, {ref}"
 
 
+class IngestReport(StageReport):
+    """What became of a source, file by file; the fields of its own count pictures."""
+
+    sidecars: int = 0
+    """Files beside the pictures that are none: labels, texts."""
+    pictures: int = 0
+    splits: dict[str, int] = {}
+    added: int = 0
+    changed: int = 0
+    """Held before, with other labels or another fate now."""
+    near_duplicates: int = 0
+    near_duplicates_of_two_groups: int = 0
+    parts_left_out: dict[str, int] = {}
+    burned_in: dict[str, int] = {}
+    identifiers: dict[str, int] = {}
+    """What identified somebody and was removed, by kind and place: counts, never values."""
+    reports: int = 0
+    """Reports of new and changed pictures that were scrubbed, dropped or kept, as asked."""
+    columns_left_out: tuple[str, ...] = ()
+    labels_without_a_file: int = 0
+
+
 class IntakeReport(BaseModel):
     """What came in: images, and the questions that people wrote."""
 
     model_config = ConfigDict(frozen=True)
 
-    images: StageReport
+    images: IngestReport
     seed: StageReport | None = None
     heldout: StageReport | None = None
     versions: tuple[str, ...] = ()

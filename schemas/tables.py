@@ -38,7 +38,7 @@ IMAGES = _table(
         "image_id": _S, "modality": _S, "anatomy": _S, "labels": _S, "report": _S, "source": _S, "licence": _S,
         "patient_key": _S, "split": _S, "width": _I, "height": _I, "media_type": _S, "bytes": _I,
         "run": _S, "added_at": _T,
-        "group_key": _S, "origin": _S, "part": _S, "fingerprint": _Y, "burned_in": _S, "header": _S, "told": _S,
+        "keys": _LS, "origin": _S, "part": _S, "fingerprint": _Y, "burned_in": _S, "header": _S, "told": _S,
         "reason": _S, "against": _S,
     },
 )  # fmt: skip

@@ -82,7 +82,7 @@ def _context(workspace: Workspace, night: Night) -> GateContext:
     if night.history is not None:
         history.update(versions.members(lake, versions.resolve(lake, f"{night.dataset}@{night.history}")))
     return GateContext(
-        heldout=frozenset(row["image_id"] for row in images if row["split"] == Split.HELDOUT),
+        heldout=frozenset(row["image_id"] for row in images if row["split"] != Split.TRAIN),
         evaluation=Shelf(_items(workspace, _members(workspace, "heldout"))),
         history=Shelf(_items(workspace, history)),
     )

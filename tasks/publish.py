@@ -6,7 +6,7 @@ from medgr2.infra import versions
 from medgr2.infra.workspace import Workspace
 from medgr2.schemas.parameters import RefreshParameters
 from medgr2.schemas.reports import PublishReport
-from medgr2.schemas.vocabulary import Verdict
+from medgr2.schemas.vocabulary import Split, Verdict
 from medgr2.tasks.generate import drafted
 from medgr2.tasks.night import Night, images_of
 from medgr2.tasks.review import settled
@@ -17,12 +17,14 @@ def publish(workspace: Workspace, night: Night, parameters: RefreshParameters) -
     """The same night again gives the same version again."""
     lake, tau = workspace.lake, parameters.select.tau
     items = drafted(workspace, parameters.generate, images_of(workspace, night), model=night.generator, run=night.run)
-    modality = {
-        row["image_id"]: row["modality"] for row in lake.read("images", columns=["image_id", "modality"]).to_pylist()
-    }
+    images = lake.read("images", columns=["image_id", "modality", "split"]).to_pylist()
+    modality = {row["image_id"]: row["modality"] for row in images}
     # A verdict may have come in since the scoring: what people refuse is not added, and leaves the next version.
     judged = settled(lake.read("reviews").to_pylist())
     refused = {item_id for item_id, valid in judged.items() if not valid}
+    # So does what is asked of an image that was quarantined after it had come in.
+    barred = [row["image_id"] for row in images if row["split"] != Split.TRAIN]
+    refused.update(lake.read("items", ["item_id"], {"image_id": barred})["item_id"].to_pylist())
     newest: dict[str, dict[str, object]] = {}
     scores = lake.read("scores", where={"run": night.run}).to_pylist()
     for row in sorted(scores, key=lambda row: (row["scored_at"], row["score_id"])):

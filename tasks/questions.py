@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,9 +53,8 @@ def take_questions(
     workspace: Workspace, file: Path, dataset: HumanDataset, *, run: str, announce: Announce
 ) -> tuple[StageReport, DatasetVersion]:
     """Rows {file, question_type, question, options, answer, rationale}; `file` lies beside the questions' file."""
-    stored = workspace.lake.read("images", columns=["image_id", "split"]).to_pylist()
-    splits = {row["image_id"]: row["split"] for row in stored}
-    cells = [_cell(row, number, file, splits, SPLIT_OF[dataset]) for number, row in _rows(file)]
+    stored = _Stored(workspace)
+    cells = [_cell(row, number, file, stored, SPLIT_OF[dataset]) for number, row in _rows(file)]
     request = StageRequest(recipe=RECIPE, worker="medgr2.tasks.questions:QuestionWorker", batch_size=64, run=run)
     result = run_and_record(request, cells, workspace, announce)
     rows = [
@@ -84,19 +84,37 @@ def _rows(file: Path) -> Iterator[tuple[int, Any]]:
                     yield number, None
 
 
-def _cell(row: Any, number: int, file: Path, splits: dict[str, str], wanted: Split) -> Cell:
+class _Stored:
+    """Images by the bytes of the file that they came in: metadata is gone from what is stored."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.splits: dict[str, str] = {}
+        self._of_file: dict[str, set[str]] = defaultdict(set)
+        for row in workspace.lake.read("images", columns=["image_id", "origin", "split"]).to_pylist():
+            self.splits[row["image_id"]] = row["split"]
+            for content in {row["image_id"], row["origin"]}:
+                self._of_file[content].add(row["image_id"])
+
+    def of_file(self, content: str) -> set[str]:
+        return self._of_file.get(content, set())
+
+
+def _cell(row: Any, number: int, file: Path, stored: _Stored, wanted: Split) -> Cell:
     if not isinstance(row, dict) or not isinstance(row.get("file"), str):
         return RECIPE.cell(inputs={"problem": "not_a_question", "line": number})
     picture = file.parent / row["file"]
     if not picture.is_file():
         return RECIPE.cell(inputs={"problem": "no_such_image", "line": number})
-    image = sha256_hex(picture.read_bytes())
+    content = sha256_hex(picture.read_bytes())
     body = {k: v for k, v in row.items() if k != "file"}
-    if image not in splits:
-        return RECIPE.cell(image=image, inputs={"problem": "image_not_ingested", "row": body})
-    if splits[image] != wanted:
+    images = stored.of_file(content)
+    if len(images) != 1:
+        problem = "file_of_several_pictures" if images else "image_not_ingested"
+        return RECIPE.cell(image=content, inputs={"problem": problem, "row": body})
+    (image,) = images
+    if stored.splits[image] != wanted:
         # A held-out image in the seed would leak the exam into the lessons.
-        return RECIPE.cell(image=image, inputs={"problem": f"image_is_{splits[image]}", "row": body})
+        return RECIPE.cell(image=image, inputs={"problem": f"image_is_{stored.splits[image]}", "row": body})
     return RECIPE.cell(image=image, inputs={"row": body})
 
 

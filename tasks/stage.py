@@ -70,6 +70,7 @@ def run_stage(
     *,
     settings: Settings,
     store: ObjectStore,
+    journal: Journal | None = None,
     compute: Compute | None = None,
     on_plan: Announce = say_plan,
     on_progress: Callable[[Tally], None] | None = None,
@@ -78,7 +79,7 @@ def run_stage(
     start = time.monotonic()
     request = request.settled(settings)
     found = {cell.key: cell for cell in cells}
-    journal = Journal(store, request.recipe.stage)
+    journal = journal or Journal(store, request.recipe.stage)
     outcomes = journal.outcomes(found)
     made = _plan(request, list(found), outcomes)
     for damage in journal.damaged:

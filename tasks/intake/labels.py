@@ -201,9 +201,8 @@ def _mapped(column: pa.Array, word: Callable[[str], str | None]) -> pa.Array:
 
 
 def _keyed(source: pa.Array, person: pa.Array, hashed: Hashed, suffix: str) -> pa.Array:
-    if person.null_count == len(person):
-        return person
-    both = pc.binary_join_element_wise(pc.fill_null(source, ""), person, _BETWEEN)
+    both = pc.binary_join_element_wise(pc.fill_null(source, ""), pc.fill_null(person, ""), _BETWEEN)
+    both = pc.if_else(person.is_valid(), both, pa.scalar(None, pa.string()))
 
     def key(pair: str) -> str:
         where, _, who = pair.partition(_BETWEEN)
@@ -214,12 +213,12 @@ def _keyed(source: pa.Array, person: pa.Array, hashed: Hashed, suffix: str) -> p
 
 def _together(columns: dict[str, pa.Array]) -> pa.Array:
     """JSON of all that is there. What is an object itself stays one."""
-    parts = [_mapped(one, partial(_member, name)) for name, one in columns.items() if one.null_count < len(one)]
-    if not parts:  # Arrow's join of nothing but nulls has no rows at all
-        return pa.nulls(len(next(iter(columns.values()))), pa.string())
-    inside = pc.binary_join_element_wise(*parts, ", ", null_handling="skip")
-    whole = pc.binary_join_element_wise("{", inside, "}", "")
-    return pc.if_else(pc.equal(inside, ""), pa.scalar(None, pa.string()), whole)
+    parts = [_mapped(column, partial(_member, name)) for name, column in columns.items()]
+    # Arrow 26 loses a row whose every part is null, so each begins with a part that is not.
+    start = pc.fill_null(pa.nulls(len(parts[0]), pa.string()), "")
+    joined = pc.binary_join_element_wise(start, *parts, ", ", null_handling="skip")
+    whole = pc.binary_join_element_wise("{", pc.utf8_slice_codeunits(joined, 2), "}", "")
+    return pc.if_else(pc.equal(joined, ""), pa.scalar(None, pa.string()), whole)
 
 
 def _member(name: str, text: str) -> str:

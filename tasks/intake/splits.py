@@ -5,26 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from medgr2.schemas.intake import Shares
 from medgr2.schemas.vocabulary import Split
 
 Stratum = tuple[str, ...]
 """From coarse to fine: (modality, label). Shares are kept at every level of it."""
-
-
-class Shares(BaseModel):
-    """How many of the pictures without a split of their own go where; the rest is for training."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    validation: float = Field(default=0.1, ge=0, le=0.5)
-    heldout: float = Field(default=0.1, ge=0, le=0.5)
-
-    def of(self, split: Split) -> float:
-        return {Split.VALIDATION: self.validation, Split.HELDOUT: self.heldout}.get(
-            split, 1 - self.validation - self.heldout
-        )
 
 
 class Assigner:

@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 from medgr2.infra.lake import Lake
 from medgr2.infra.sources import Source, SourceFile
 from medgr2.schemas.cells import Recipe
+from medgr2.schemas.reports import Plan
+from medgr2.schemas.vocabulary import Verdict
 
 SIDECARS = frozenset({".csv", ".tsv", ".json", ".jsonl", ".parquet", ".md", ".txt", ".xlsx", ".yaml", ".yml"})
 """Files that lie beside pictures and are none. Everything else has to be accounted for."""
@@ -34,12 +36,12 @@ class Survey:
             else:
                 self.files.append(file)
         self._name = f"file/{self.source_id}"
-        self._hashed = hashed
-        self._noted: dict[str, tuple[int, str, str]] = {}
+        self.hashed = hashed
+        self._noted: dict[str, tuple[int, str, str, str]] = {}
         self.ledger = pa.table({})
 
     def file_id(self, file: SourceFile) -> str:
-        return self._hashed(self._name, file.name)
+        return self.hashed(self._name, file.name)
 
     @property
     def digest(self) -> str:
@@ -52,21 +54,31 @@ class Survey:
     def recall(self, lake: Lake, recipe: Recipe) -> None:
         """Look up what runs of the same recipe noted of these files."""
         rows = lake.read("files", LEDGER, {"source_id": self.source_id, "recipe": recipe.digest})
-        self.ledger = _newest(rows)
-        columns = [self.ledger[name].to_pylist() for name in ("file_id", "size", "stamp", "content")]
-        self._noted = {file: (size, stamp, content) for file, size, stamp, content in zip(*columns, strict=True)}
+        self.ledger = newest(rows)
+        columns = [self.ledger[name].to_pylist() for name in ("file_id", "size", "stamp", "content", "verdict")]
+        self._noted = {file: tuple(rest) for file, *rest in zip(*columns, strict=True)}
 
     def content(self, file: SourceFile) -> str | None:
         """The hash of its bytes, if it was read before and has not been touched since."""
-        size, stamp, content = self._noted.get(self.file_id(file), (-1, "", ""))
+        size, stamp, content, _ = self._noted.get(self.file_id(file), (-1, "", "", ""))
         return content if content and size == file.size and stamp == file.stamp else None
+
+    def plan(self, recipe: Recipe) -> Plan:
+        """What a run would read, as far as it can be told from outside: a file under a new name may be known inside."""
+        known = [file for file in self.files if self.content(file) is not None]
+        failed = sum(self._noted[self.file_id(file)][3] == Verdict.FAILED for file in known)
+        found = len(self.files)
+        return Plan(
+            stage=recipe.stage, recipe=recipe.digest, found=found,
+            new=found - len(known), reused=len(known) - failed, retried=failed,
+        )  # fmt: skip
 
     def windows(self) -> Iterator[Sequence[SourceFile]]:
         for start in range(0, len(self.files), WINDOW):
             yield self.files[start : start + WINDOW]
 
 
-def _newest(rows: pa.Table) -> pa.Table:
+def newest(rows: pa.Table) -> pa.Table:
     """The newest row of each file_id."""
     if rows.num_rows < 2:
         return rows

@@ -1,0 +1,65 @@
+"""The rows of `images` that an admission adds or changes, built column by column."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from medgr2.schemas.tables import TABLES
+from medgr2.schemas.vocabulary import Split
+from medgr2.tasks.intake.candidates import Candidates
+from medgr2.tasks.intake.case import Case
+from medgr2.tasks.intake.scrubbing import ReportScrub
+
+IMAGES = TABLES["images"].schema
+OF_PICTURE = ("image_id", "width", "height", "media_type", "bytes", "part", "burned_in", "fingerprint")
+OF_FILE = ("source", "licence", "labels", "header")
+
+
+def image_rows(case: Case, candidates: Candidates, held: pa.Table, scrub: ReportScrub, run: str) -> pa.Table:
+    changed = [image for image in case.owner if _differs(case, image)]
+    pictures = candidates.pictures.take(pa.array([case.owner[image] for image in changed], pa.int64()))
+    files = [case.file(image) for image in changed]
+    of_files = candidates.files.take(pa.array(files, pa.int64()))
+    columns = {name: pictures[name] for name in OF_PICTURE} | {name: of_files[name] for name in OF_FILE}
+    reports = [scrub(report) if report else None for report in of_files["report"].to_pylist()]
+    back = [case.held_back.get(image, (None, None)) for image in changed]
+    n = len(changed)
+    columns |= {
+        "report": pa.array(reports, pa.string()),
+        "modality": pa.array([case.told["modality"][file] for file in files], pa.string()),
+        "anatomy": pa.array([case.told["anatomy"][file] for file in files], pa.string()),
+        "patient_key": pc.coalesce(of_files["patient_key"], of_files["header_patient"]),
+        "keys": pa.array([case.keys(file) for file in files], pa.list_(pa.string())),
+        "origin": of_files["content"],
+        "told": pa.array([case.told_digest[file] for file in files], pa.string()),
+        "split": pa.array([case.splits[image] for image in changed], pa.string()),
+        "reason": pa.array([reason for reason, _ in back], pa.string()),
+        "against": pa.array([against for _, against in back], pa.string()),
+        "run": pa.array([run] * n, pa.string()),
+        "added_at": pa.array([datetime.now(UTC)] * n, IMAGES.field("added_at").type),
+    }
+    new = pa.table({field.name: columns[field.name].cast(field.type) for field in IMAGES}, IMAGES)
+    return pa.concat_tables([new, _withdrawn(case, held)])
+
+
+def _differs(case: Case, image: str) -> bool:
+    was = (case.held_value(image, "split"), case.held_value(image, "reason"), case.held_value(image, "told"))
+    reason, _ = case.held_back.get(image, (None, None))
+    return image not in case.held_at or was != (case.splits[image], reason, case.told_digest[case.file(image)])
+
+
+def _withdrawn(case: Case, held: pa.Table) -> pa.Table:
+    """Rows of images that are in and may no longer be used."""
+    gone = [i for i in case.held_back if i in case.held_at and i not in case.owner and case.in_use(i)]
+    rows = held.take(pa.array([case.held_at[image] for image in gone], pa.int64()))
+    values = {
+        "split": [Split.QUARANTINED.value] * len(gone),
+        "reason": [case.held_back[image][0] for image in gone],
+        "against": [case.held_back[image][1] for image in gone],
+    }
+    for name, column in values.items():
+        rows = rows.set_column(rows.schema.get_field_index(name), IMAGES.field(name), pa.array(column, pa.string()))
+    return rows.select(IMAGES.names)

@@ -195,8 +195,10 @@ def _closed(row: Row) -> Question:
 
 def _problem(text: str) -> tuple[str, list[str]]:
     """'Which stage? A)Stage Ib, B)Stage 0' -> the question, and its options."""
-    at = text.rfind(" A)")
-    if at < 0:
+    # ' A)' may also end a bracket: in the stem, '(vitamin A)', or in a later option.
+    second = text.find(", B)")
+    at = text.rfind(" A)", 0, second)
+    if second < 0 or at < 0:
         return text, []
     stem, rest, options = text[:at].strip(), text[at + 3 :], []
     for letter in LETTERS[1:]:

@@ -189,9 +189,10 @@ def _relative(file: pa.Array, folder: Path) -> tuple[pa.Array, pa.Array]:
     path = pc.replace_substring(pc.utf8_normalize(file, form="NFC"), "\\", "/")
     root = normalize("NFC", folder.as_posix().rstrip("/")) + "/"
     path = pc.if_else(pc.starts_with(path, root), pc.utf8_slice_codeunits(path, len(root)), path)
+    outside = pc.match_substring_regex(path, _OUTSIDE).fill_null(False)
     path = pc.replace_substring_regex(path, r"/(\./|/)+", "/")
     path = pc.replace_substring_regex(path, r"^(\./)+", "")
-    return path, pc.match_substring_regex(path, _OUTSIDE).fill_null(False)
+    return path, outside
 
 
 def _mapped(column: pa.Array, word: Callable[[str], str | None]) -> pa.Array:

@@ -31,7 +31,7 @@ def fingerprint(image: Image.Image) -> bytes:
     small = image.resize((SIDE, SIDE), pil.Resampling.BICUBIC, reducing_gap=2.0).convert("L")
     blocks = np.asarray(small, np.uint8).reshape(8, 4, 8, 4)
     busy = np.count_nonzero(np.ptp(blocks, axis=(1, 3)) >= BUSY_RANGE)
-    return bytes((FINGERPRINT_VERSION, busy < BUSY_BLOCKS)) + small.tobytes()
+    return bytes((FINGERPRINT_VERSION, int(busy < BUSY_BLOCKS))) + small.tobytes()
 
 
 def unpack(fingerprints: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

@@ -28,6 +28,7 @@ DISPLAY = words(
     "BitsStored|PhotometricInterpretation|PixelRepresentation|PixelPaddingValue|RescaleSlope|RescaleIntercept|"
     "ModalityLUTSequence|WindowCenter|WindowWidth|VOILUTFunction|VOILUTSequence"
 )
+FIRST_NUMBERS = words("RescaleSlope|RescaleIntercept|WindowCenter|WindowWidth")
 WIDEST_TABLE = 1 << 17
 FAINTEST_SHARE = 0.005
 HOUNSFIELD = (-1000.0, 2000.0)
@@ -108,16 +109,16 @@ def codestream_size(stream: bytes) -> tuple[int, int] | None:
 
 def _shown(ds: Dataset, pixels: Array, index: int, *, native: bool) -> Image.Image:
     if pixels.ndim == 3:
-        return Image.fromarray(_bytes_of(pixels, int(ds.BitsStored)), "RGB")
+        return Image.fromarray(_bytes_of(pixels, int(ds.BitsStored)))
     if native and pixels.dtype.kind in "iu":
         pixels = _without_unused_bits(ds, pixels)
     if str(ds.PhotometricInterpretation) == "PALETTE COLOR":
         colours = apply_color_lut(pixels, ds)
-        return Image.fromarray(_bytes_of(colours, 8 if colours.max() <= 255 else 16), "RGB")
+        return Image.fromarray(_bytes_of(colours, 8 if colours.max() <= 255 else 16))
     grey = grey_levels(pixels, _display_of(ds, index), str(ds.get("Modality") or ""))
     if str(ds.PhotometricInterpretation) == "MONOCHROME1":
         grey = 255 - grey
-    return Image.fromarray(grey, "L")
+    return Image.fromarray(grey)
 
 
 def _bytes_of(colours: Array, bits: int) -> Array:
@@ -151,7 +152,22 @@ def _display_of(ds: Dataset, index: int) -> Dataset:
         for keyword in DISPLAY:
             if keyword in place and not place[keyword].is_empty:
                 shown[keyword] = place[keyword]
+    for keyword in FIRST_NUMBERS & set(shown.dir()):
+        number = _first_number(shown[keyword].value)
+        if number is None:
+            delattr(shown, keyword)
+        else:
+            shown.add_new(keyword, "FD", number)
     return shown
+
+
+def _first_number(value: Any) -> float | None:
+    try:
+        first = value if isinstance(value, str) or not hasattr(value, "__iter__") else next(iter(value))
+        number = float(first)
+    except (TypeError, ValueError, StopIteration):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def grey_levels(pixels: Array, display: Dataset, modality: str) -> Array:
@@ -197,18 +213,14 @@ def _is_flat(shown: Array, counts: Array | None) -> bool:
 def _has_rescale(display: Dataset) -> bool:
     if "RescaleSlope" not in display or "RescaleIntercept" not in display:
         return False
-    slope, intercept = float(display.RescaleSlope), float(display.RescaleIntercept)
-    return math.isfinite(slope) and math.isfinite(intercept) and slope != 0
+    return bool(display.RescaleSlope != 0)
 
 
 def _has_window(display: Dataset) -> bool:
     if "WindowCenter" not in display or "WindowWidth" not in display:
         return False
-    element = [display[keyword].value for keyword in ("WindowCenter", "WindowWidth")]
-    center, width = (float(value if not hasattr(value, "__iter__") else next(iter(value))) for value in element)
-    function = str(display.get("VOILUTFunction") or "LINEAR").upper()
-    least = 1.0 if function == "LINEAR" else 0.0
-    return math.isfinite(center) and math.isfinite(width) and width > least
+    least = 1.0 if str(display.get("VOILUTFunction") or "LINEAR").upper() == "LINEAR" else 0.0
+    return bool(display.WindowWidth > least)
 
 
 def _robust_ends(

@@ -16,6 +16,8 @@ COMMANDS: dict[str, str] = {
     "refresh": "One night: ingest new, generate, score, select, publish.",
     "loop": "The closed loop: refresh, train, evaluate, promote, regenerate.",
     "review": "Put drafts before people and take their verdicts in.",
+    "audit": "Prove on the stored data that no split leaks into another.",
+    "benchmarks": "Images of public benchmarks that may never be trained on.",
     "query": "Ask the stored data a question in SQL.",
     "versions": "Published dataset versions: list, diff, tag.",
     "models": "Registered models, their lineage and the champions.",

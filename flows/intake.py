@@ -18,14 +18,16 @@ def take_in(
     *,
     run: str,
     labels: str = "",
-    parameters: IntakeParameters = IntakeParameters(),
+    parameters: IntakeParameters | None = None,
     reread: bool = False,
     seed: Path | None = None,
     heldout: Path | None = None,
     announce: Announce = say_plan,
 ) -> IntakeReport:
     """Images first: a question is taken only about an image that is in."""
-    images = ingest(workspace, source, labels, parameters, run=run, announce=announce, reread=reread)
+    images = ingest(
+        workspace, source, labels, parameters or IntakeParameters(), run=run, announce=announce, reread=reread
+    )
     reports: dict[str, StageReport] = {}
     published: list[str] = []
     named: tuple[tuple[HumanDataset, Path | None], ...] = (("seed", seed), ("heldout", heldout))

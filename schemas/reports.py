@@ -125,6 +125,32 @@ class IngestReport(StageReport):
     labels_without_a_file: int = 0
 
 
+class SplitCheck(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    looked_at: int
+    violations: int
+    examples: tuple[str, ...] = ()
+
+
+class SplitAudit(BaseModel):
+    """What stands between the held-out pictures and everything that is trained on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    images: int
+    without_fingerprint: int
+    """Taken in by an older release, and not compared: ingest their source again."""
+    near_duplicates: int
+    checks: tuple[SplitCheck, ...]
+    splits: dict[str, dict[str, int]]
+
+    @property
+    def violations(self) -> int:
+        return sum(check.violations for check in self.checks)
+
+
 class IntakeReport(BaseModel):
     """What came in: images, and the questions that people wrote."""
 

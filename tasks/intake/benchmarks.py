@@ -220,7 +220,9 @@ def _first(row: Row, *keys: str) -> str:
 
 def _text(row: Row, key: str) -> str:
     value = row.get(key)
-    return str(value).strip() if isinstance(value, str | int | float) and len(str(value)) <= MAX_TEXT else ""
+    if not isinstance(value, str | int | float) or len(str(value)) > MAX_TEXT:
+        return ""
+    return str(value).encode("utf-8", "replace").decode().strip()  # JSON can hold half a character
 
 
 def _need(row: Row, key: str) -> str:

@@ -142,20 +142,21 @@ def _found(name: str, present: Sequence[str], where: str, why: str) -> str:
         return same[0]
     raise DataError(
         f"the labels have no column {name!r}, which was {why}{_close(name, present)}",
-        where=_described(present, where, known=any(_known(one) for one in present)),
+        where=_described(present, where, any(known(one) for one in present)),
         kept=NOTHING,
         next_command="name a column that is there",
     )
 
 
-def _described(present: Sequence[str], where: str, known: bool) -> str:
+def _described(present: Sequence[str], where: str, named: bool) -> str:
     # A file without a header has a patient's row where the names should be: names are shown only if one is known.
-    if known:
+    if named:
         return f"{where}, whose columns are {', '.join(map(repr, present))}"
     return f"{where}, whose first line names {len(present)} columns, none by a name known here"
 
 
-def _known(name: str) -> bool:
+def known(name: str) -> bool:
+    """Is this a usual name of a column?"""
     return _plain(name) in NAMES or any(_plain(name) in words for words in SYNONYMS.values())
 
 

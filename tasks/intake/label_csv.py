@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from medgr2.schemas.errors import DataError
-from medgr2.tasks.intake.columns import NOTHING
+from medgr2.tasks.intake.columns import NOTHING, known
 from medgr2.tasks.intake.label_text import text_digest
 
 MAX_VALUE = 1 << 20
@@ -28,8 +28,10 @@ class CsvLabels:
         self._skip, self._delimiter, self.names = self._header()
         twice = sorted({name for name in self.names if name and self.names.count(name) > 1})
         if twice:
+            # Without a header these are a patient's values.
+            which = f"column {' and '.join(map(repr, twice))}" if any(map(known, self.names)) else "column of one name"
             raise DataError(
-                f"the labels have more than one column {' and '.join(map(repr, twice))}",
+                f"the labels have more than one {which}",
                 where=f"{path}, line {self._skip + 1}", kept=NOTHING, next_command="rename one of them in the file",
             )  # fmt: skip
 
@@ -92,9 +94,9 @@ class CsvLabels:
             self._unreadable("a value is too long, or a quote is never closed" if "straddl" in str(e) else "")
         if ragged:
             many = f" (and {len(ragged) - 1} more)" if len(ragged) > 1 else ""
-            at = f", record {ragged[0]}" if ragged[0] else ""
+            where = self.place(ragged[0] - 2) if ragged[0] else str(self._path)  # Arrow's 1 is the header
             raise DataError(
-                f"a row does not have {len(self.names)} values{many}", where=f"{self._path}{at}", kept=NOTHING,
+                f"a row does not have {len(self.names)} values{many}", where=where, kept=NOTHING,
                 next_command="quote values that hold the delimiter, and export again",
             )  # fmt: skip
         if self._open_quote and last is not None and any("\n" in (c[-1].as_py() or "") for c in last.columns):

@@ -16,6 +16,8 @@ from medgr2.tasks.intake.label_csv import CsvLabels
 from medgr2.tasks.intake.label_text import file_digest, text_digest
 
 BATCH = 32_768
+BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What Arrow raises on a Parquet file that is none, or no longer."""
 KINDS = ".csv, .tsv, .txt, .parquet, .jsonl or .ndjson"
 
 
@@ -60,9 +62,9 @@ class ParquetLabels:
         try:
             with pq.ParquetFile(path) as file:
                 self._schema = file.schema_arrow
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError):
+            self.names = tuple(self._schema.names)
+        except BROKEN:
             raise DataError("the labels are no readable Parquet", where=str(path), kept=NOTHING) from None
-        self.names = tuple(self._schema.names)
         if len(set(self.names)) < len(self.names):
             raise DataError("the labels have two columns of one name", where=str(path), kept=NOTHING)
 
@@ -77,9 +79,10 @@ class ParquetLabels:
         try:
             with pq.ParquetFile(self._path) as file:
                 for batch in file.iter_batches(BATCH, columns=list(names)):
+                    batch.validate(full=True)  # Arrow reads strings that are no UTF-8 without a word
                     arrays = [batch.column(name).cast(pa.string()) for name in names]
                     yield pa.RecordBatch.from_arrays(arrays, names=list(names))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError):
+        except BROKEN:
             raise DataError("the labels are no readable Parquet", where=str(self._path), kept=NOTHING) from None
 
     def place(self, row: int) -> str:
@@ -94,7 +97,7 @@ class JsonLinesLabels:
         self.digest, _ = text_digest(path)
         names: dict[str, None] = {}
         for _, row in self._rows():
-            names.update(dict.fromkeys(row))
+            names.update(dict.fromkeys(_text(name) or "" for name in row))
         self.names = tuple(names)
         if not names:
             raise DataError("the labels are empty", where=str(path), kept=NOTHING)

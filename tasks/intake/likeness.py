@@ -10,17 +10,19 @@ from medgr2.tasks.intake.case import Case, contradict
 def compare(case: Case) -> list[tuple[str, str]]:
     """Pairs that show the same and agree, so that they must share a split. Those that disagree are held back."""
     new = [image for image in case.owner if case.is_new(image)]
-    held = [image for image in case.held_at if image not in set(new)]
-    known = case.benchmarks["fingerprint"].to_pylist()
-    neighbours = Neighbours()
-    neighbours.add(known)
-    neighbours.add([case.held_value(image, "fingerprint") or b"" for image in held])
-    neighbours.add([case.fingerprints[case.owner[image]].as_py() for image in new])
     _shun_by_hash(case, new)
-    names = [""] * len(known) + [*held, *new]
+    known = [("", one) for one in case.benchmarks["fingerprint"].to_pylist() if one]
+    fresh = set(new)
+    held = [
+        (image, one) for image in case.held_at if image not in fresh and (one := case.held_value(image, "fingerprint"))
+    ]
+    names = [*(name for name, _ in known + held), *new]
+    prints = [case.fingerprints[case.owner[image]].as_py() for image in new]
     agreeing: list[tuple[str, str]] = []
-    for match in neighbours.pairs(len(known) + len(held)):
-        a, b = names[match.held], names[match.new]
+    neighbours = Neighbours([one for _, one in known + held])
+    neighbours.add(prints)
+    for match in neighbours.pairs(first_new=len(known) + len(held)):
+        a, b = names[match.first], names[match.second]
         if not a:  # of a benchmark
             _shun(case, b)
         elif case.origin(a) != case.origin(b):  # parts of one film look alike, and share their patient anyway

@@ -12,6 +12,7 @@ import sys
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from medgr2.infra.pictures import wire
     from medgr2.infra.pictures.reader import Reader
 
 _PR_SET_PDEATHSIG = 1
@@ -39,8 +40,7 @@ def main() -> None:
 
 def _serve(reader: Reader, seconds: float, requests: IO[bytes], answers: IO[bytes]) -> None:
     from medgr2.infra.pictures import wire
-    from medgr2.infra.pictures.reading import BrokenError, UnreadableError
-    from medgr2.schemas.errors import MissingExtraError
+    from medgr2.infra.pictures.reading import BrokenError
 
     while True:
         sequence, suffix_length, length = wire.REQUEST.unpack(wire.read_exactly(requests, wire.REQUEST.size))
@@ -48,20 +48,27 @@ def _serve(reader: Reader, seconds: float, requests: IO[bytes], answers: IO[byte
         data = wire.read_exactly(requests, length)
         # The kernel ends this process at the limit, whatever code it is in and whether or not the parent lives.
         signal.setitimer(signal.ITIMER_REAL, seconds)
-        result: wire.Result
         try:
-            result = reader.read(data, suffix)
-        except (UnreadableError, MissingExtraError) as e:
-            result = e
+            answer = wire.encode(sequence, _read(reader, data, suffix), data)
         except MemoryError:
-            result = BrokenError("out_of_memory")
+            answer = wire.encode(sequence, BrokenError("out_of_memory"), data)
         except Exception as e:
-            result = BrokenError("reader_failed", type(e).__name__)
+            answer = wire.encode(sequence, BrokenError("reader_failed", type(e).__name__), data)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        for part in wire.encode(sequence, result, data):
+        for part in answer:
             answers.write(part)
         answers.flush()
-        del data, result
+        del data, answer
+
+
+def _read(reader: Reader, data: bytes, suffix: str) -> wire.Result:
+    from medgr2.infra.pictures.reading import UnreadableError
+    from medgr2.schemas.errors import MissingExtraError
+
+    try:
+        return reader.read(data, suffix)
+    except (UnreadableError, MissingExtraError) as e:
+        return e
 
 
 def _own_pipes() -> tuple[IO[bytes], IO[bytes]]:

@@ -138,6 +138,11 @@ def _values(element: DataElement) -> list[Any]:
 
 
 @cache
+def _library() -> str:
+    return f"dicom-anonymizer {importlib.metadata.version('dicom-anonymizer')}"
+
+
+@cache
 def _table() -> tuple[dict[tuple[int, int], Action], list[tuple[tuple[int, int, int, int], Action]]]:
     actions = initialize_actions(f"dicomfields_{EDITION}")
     single = {key: action for key, action in actions.items() if len(key) == 2}
@@ -233,7 +238,7 @@ def kept_header(ds: Dataset) -> dict[str, Any]:
     header["deidentified"] = {
         "profile": f"DICOM PS3.15 {EDITION} Basic Application Level Confidentiality Profile",
         "codes": list(CODES),
-        "library": f"dicom-anonymizer {importlib.metadata.version('dicom-anonymizer')}",
+        "library": _library(),
     }
     return header
 

@@ -19,9 +19,10 @@ _LARGEST_ZOOM = 4.5
 _MOST_PIXELS = 4_000_000
 _SEEN = 0.4
 """Below the detector's usual 0.5: a missed box is a leak, an extra one costs a few pixels."""
-_DOUBTFUL = 0.08
-"""Boxes higher than this share of the picture's short side must be legible: the detector takes organs for letters."""
-_READ = 0.5
+_DOUBTFUL, _HIGHEST = 0.08, 0.35
+"""Boxes higher than this share of the picture's short side must be clearly legible, or are no text at all: the detector
+takes organs for letters, and the reader finds a word in any picture that it is shown whole."""
+_READ, _READ_CLEARLY = 0.5, 0.75
 _LETTERS = 2
 _GRID = 4
 """Masks end on this grid, so that the last bits of an arithmetic unit do not change what is stored."""
@@ -60,12 +61,12 @@ class TextFinder:
             left, top = (corners.min(axis=0) / zoom).tolist()
             right, bottom = (corners.max(axis=0) / zoom).tolist()
             box = _inside((int(left), int(top), int(right) + 1, int(bottom) + 1), picture.size)
-            height = min(box[2] - box[0], box[3] - box[1])
-            if height <= _DOUBTFUL * min(picture.size) or self.legible(picture, box):
+            height = min(box[2] - box[0], box[3] - box[1]) / min(picture.size)
+            if height <= _DOUBTFUL or (height <= _HIGHEST and self.legible(picture, box, _READ_CLEARLY)):
                 found.append(box)
         return found
 
-    def legible(self, image: Image.Image, box: Box) -> bool:
+    def legible(self, image: Image.Image, box: Box, surely: float = _READ) -> bool:
         """Whether at least two letters or digits can be read there: one alone tells nobody's name."""
         import numpy as np
 
@@ -76,7 +77,7 @@ class TextFinder:
         pixels = np.ascontiguousarray(np.asarray(crop)[:, :, ::-1])
         answer = self._ocr()(pixels, use_det=False, use_cls=False, use_rec=True)
         pairs = zip(answer.txts or (), answer.scores or (), strict=True)
-        return any(score >= _READ and sum(map(str.isalnum, text)) >= _LETTERS for text, score in pairs)
+        return any(score >= surely and sum(map(str.isalnum, text)) >= _LETTERS for text, score in pairs)
 
     def mask(self, image: Image.Image, boxes: list[Box]) -> Image.Image:
         """A copy in which each box, a little grown, has the colour of what surrounds it."""
@@ -90,21 +91,20 @@ class TextFinder:
     def clean(self, image: Image.Image) -> tuple[Image.Image, int, bool]:
         """The picture without its text, how many boxes were painted over, and whether nothing legible is left.
 
-        The first look paints over all that the detector takes for text. Without the words it begins to see them in
-        scales and arrows, so later looks count only what can be read.
+        All that the detector takes for text is painted over. Without the words it begins to see them in scales and
+        arrows too, so what is left is judged by what can be read.
         """
         painted = 0
-        for look, short_side in enumerate(_SHORT_SIDES):
+        for look, short_side in enumerate(_SHORT_SIDES, start=1):
             boxes = self.boxes(image, short_side)
-            if look > 0:
-                boxes = [box for box in boxes if self.legible(image, box)]
-            if not boxes:
-                return image, painted, True
-            if look == len(_SHORT_SIDES) - 1:
-                break
-            image = self.mask(image, boxes)
+            legible = boxes if look == 1 else [box for box in boxes if self.legible(image, box)]
+            if look == len(_SHORT_SIDES):
+                return image, painted, not legible
+            image = self.mask(image, boxes) if boxes else image
             painted += len(boxes)
-        return image, painted, False
+            if not legible:
+                break
+        return image, painted, True
 
     def _ocr(self) -> Any:
         if self._engine is None:

@@ -46,7 +46,7 @@ def read_dicom(data: bytes, rules: ReadingRules, pseudonyms: Pseudonyms) -> Cont
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _read(data, rules, pseudonyms)
-    except (UnreadableError, MissingExtraError):
+    except (UnreadableError, MissingExtraError, MemoryError):
         raise
     except Exception as e:
         failure = type(e).__name__

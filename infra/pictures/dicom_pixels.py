@@ -14,7 +14,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, apply_windowing, get_decoder, pixel_array
-from pydicom.uid import UID, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medgr2.infra.pictures.choice import evenly
 from medgr2.infra.pictures.dicom_terms import words
@@ -35,7 +35,7 @@ HOUNSFIELD = (-1000.0, 2000.0)
 
 
 def frames_of(ds: Dataset, rules: ReadingRules) -> list[Frame]:
-    syntax = UID(str(ds.file_meta.get("TransferSyntaxUID") or ImplicitVRLittleEndian))
+    syntax = UID(str(ds.file_meta.get("TransferSyntaxUID") or _guessed(ds)))
     ds.file_meta.TransferSyntaxUID = syntax
     count = _check(ds, syntax, rules)
     frames = []
@@ -46,6 +46,14 @@ def frames_of(ds: Dataset, rules: ReadingRules) -> list[Frame]:
         part = f"frame {index + 1} of {count}" if count > 1 else ""
         frames.append(Frame(_shown(ds, pixels, index, native=not syntax.is_encapsulated), part))
     return frames
+
+
+def _guessed(ds: Dataset) -> UID:
+    """Of a file without its meta information: as it could be read."""
+    implicit, little = ds.original_encoding
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
 
 def _check(ds: Dataset, syntax: UID, rules: ReadingRules) -> int:

@@ -35,7 +35,7 @@ def read_nifti(data: bytes, rules: ReadingRules) -> Contents:
     """Raises RefusedError or BrokenError. A compressed file is inflated no further than the last chosen slice."""
     try:
         return _read(data, rules)
-    except (UnreadableError, MissingExtraError):
+    except (UnreadableError, MissingExtraError, MemoryError):
         raise
     except Exception as e:
         failure = type(e).__name__

@@ -37,6 +37,7 @@ awkward = pytest.mark.skipif(not ROWS, reason="../shared/data/dicom is not there
 
 RLE, J2K, J2K_LOSSY = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"
 JPEG, BIG_ENDIAN, DEFLATED = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
+PREFIX, EXPLICIT = b"\0" * 128 + b"DICM", "1.2.840.10008.1.2.1"
 IMPLICIT, JPEG_LS, JPEG_LOSSLESS = "1.2.840.10008.1.2", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.70"
 SC, US, CT, OP = (f"1.2.840.10008.5.1.4.1.1.{n}" for n in ("7", "6.1", "2", "77.1.5.1"))
 
@@ -175,6 +176,13 @@ def test_native_encodings_show_the_same(syntax: str) -> None:
     want = shown(as_bytes(ds))
     other = data_set(ramp().astype(">u2") if syntax == BIG_ENDIAN else ramp(), BitsStored=12, HighBit=11)
     assert np.array_equal(shown(as_bytes(other, syntax)), want)
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG_ENDIAN])
+def test_a_data_set_alone_is_read_as_it_can_be(syntax: str) -> None:
+    pixels = ramp().astype(">u2") if syntax == BIG_ENDIAN else ramp()
+    whole = as_bytes(data_set(pixels), syntax)
+    assert np.array_equal(shown(PREFIX + whole[pydicom_meta_end(whole) :]), shown(whole))
 
 
 def test_run_lengths() -> None:
@@ -425,8 +433,6 @@ def test_the_header_is_clean_and_the_count_complete() -> None:
 
 
 # Refused and broken.
-
-PREFIX = b"\0" * 128 + b"DICM"
 
 
 @pytest.mark.parametrize(

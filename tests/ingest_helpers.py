@@ -6,11 +6,12 @@ import csv
 import io
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from medgr2.infra.settings import Settings, load_settings
 
-COLUMNS = ["file", "modality", "patient_id", "report", "source", "split", "finding"]
+COLUMNS = ["file", "modality", "patient_id", "report", "source", "split", "diagnosis"]
 KEY = "0123456789abcdef0123456789abcdef"
 
 
@@ -26,11 +27,15 @@ def settings(tmp_path: Path, **more: str) -> Settings:
     )
 
 
-def picture(number: int, size: tuple[int, int] = (32, 32), kind: str = "PNG") -> bytes:
+def picture(number: int, size: tuple[int, int] = (48, 48), kind: str = "PNG") -> bytes:
+    """A picture that looks like none of another number: blobs of grey, and fine grain."""
+    rng = np.random.default_rng(number)
+    coarse = Image.fromarray(rng.integers(0, 255, (6, 6), np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    grain = rng.integers(-20, 20, (size[1], size[0]))
     out = io.BytesIO()
-    image = Image.new("RGB", size, (number % 256, 40, 90))
-    image.putpixel((0, 0), (number // 256, 1, 2))
-    image.save(out, kind)
+    Image.fromarray(np.clip(np.asarray(coarse, np.int16) + grain, 0, 255).astype(np.uint8)).convert("RGB").save(
+        out, kind
+    )
     return out.getvalue()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,13 +20,18 @@ MAX_VALUE = 1 << 20
 DELIMITERS = (",", ";", "\t", "|")
 
 
+def _skipped(row: pa_csv.InvalidRow) -> str:
+    """Whether a row may be skipped was asked before Arrow reads."""
+    del row
+    return "skip"
+
+
 class CsvLabels:
     """BOM, ';' or tabs, CRLF, quoted line breaks, empty lines at the end, 'sep=;' on top."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.digest, quotes = text_digest(path)
-        self._open_quote = quotes % 2 == 1
+        self.digest = text_digest(path)
         self._skip, self._delimiter, self.names = self._header()
         twice = sorted({name for name in self.names if name and self.names.count(name) > 1})
         if twice:
@@ -46,30 +53,21 @@ class CsvLabels:
                 skip += not first.strip()
             if not first.strip():
                 raise DataError("the labels are empty", where=str(self._path), kept=NOTHING)
-        readings = {one: self._first_record(one, skip) for one in ([delimiter] if delimiter else DELIMITERS)}
+        self._skip = skip
+        readings: dict[str, list[str]] = {}
+        for self._delimiter in (delimiter,) if delimiter else DELIMITERS:
+            # With another delimiter than its own, a quoted header is no CSV at all.
+            with suppress(DataError):
+                readings[self._delimiter] = next(record for _, record in self._records())
+        if not readings:
+            self._unreadable("its first line cannot be read")
         best = max(readings, key=lambda one: len(readings[one]))
         return skip, best, tuple(name.strip() for name in readings[best])
 
-    def _first_record(self, delimiter: str, skip: int) -> list[str]:
-        with self._path.open(newline="", encoding="utf-8-sig") as f:
-            for _ in range(skip):
-                f.readline()
-            try:
-                return next(csv.reader(f, delimiter=delimiter))
-            except csv.Error as e:
-                self._unreadable(str(e))
-
     def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        self._check()
         wanted = [str(self.names.index(name)) for name in names]
         every = [str(n) for n in range(len(self.names))]
-        ragged: list[int | None] = []
-
-        def invalid(row: pa_csv.InvalidRow) -> str:
-            # Sheets end in rows of delimiters alone. Anything else would put values under the wrong heading.
-            if (row.text or "").strip(self._delimiter + " \t\r\n"):
-                ragged.append(row.number)
-            return "skip"
-
         try:
             reader = pa_csv.open_csv(
                 self._path,
@@ -78,42 +76,54 @@ class CsvLabels:
                     block_size=4 * MAX_VALUE,
                 ),
                 parse_options=pa_csv.ParseOptions(
-                    delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=invalid
+                    delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=_skipped
                 ),
                 convert_options=pa_csv.ConvertOptions(
                     column_types=dict.fromkeys(every, pa.string()), include_columns=wanted, strings_can_be_null=False,
                 ),
             )  # fmt: skip
-            last: pa.RecordBatch | None = None
             for batch in reader:
                 if batch.num_rows:
-                    last = batch
                     yield pa.RecordBatch.from_arrays(batch.columns, names=list(names))
-        except pa.ArrowInvalid as e:
+        except pa.ArrowInvalid:
             # Arrow quotes the row, which may name a patient.
-            self._unreadable("a value is too long, or a quote is never closed" if "straddl" in str(e) else "")
-        if ragged:
-            many = f" (and {len(ragged) - 1} more)" if len(ragged) > 1 else ""
-            where = self.place(ragged[0] - 2) if ragged[0] else str(self._path)  # Arrow's 1 is the header
-            raise DataError(
-                f"a row does not have {len(self.names)} values{many}", where=where, kept=NOTHING,
-                next_command="quote values that hold the delimiter, and export again",
-            )  # fmt: skip
-        if self._open_quote and last is not None and any("\n" in (c[-1].as_py() or "") for c in last.columns):
-            self._unreadable("a quote is opened and never closed")
+            self._unreadable("a row is longer than four megabytes")
 
     def place(self, row: int) -> str:
+        # The header is a record too. Arrow left out rows of delimiters alone, where they are too few or too many.
+        whole = (line for line, record in self._records() if len(record) == len(self.names))
+        return f"{self._path}, line {next(islice(whole, row + 1, None), 0)}"
+
+    def _check(self) -> None:
+        """Quotes must close, and every row must have all values: else they would stand under the wrong heading."""
+        ragged, first = 0, 0
+        for line, record in self._records():
+            # Sheets end in rows of delimiters alone.
+            if len(record) != len(self.names) and any(value.strip() for value in record):
+                ragged, first = ragged + 1, first or line
+        if ragged:
+            many = f" (and {ragged - 1} more)" if ragged > 1 else ""
+            raise DataError(
+                f"a row does not have {len(self.names)} values{many}", where=f"{self._path}, line {first}", kept=NOTHING,
+                next_command="quote values that hold the delimiter, and export again",
+            )  # fmt: skip
+
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
+        """All records that are not empty lines, the header too, with the line each begins on."""
+        csv.field_size_limit(MAX_VALUE)
         with self._path.open(newline="", encoding="utf-8-sig") as f:
             for _ in range(self._skip):
                 f.readline()
-            reader = csv.reader(f, delimiter=self._delimiter)
-            seen, line = -2, 1
-            for record in reader:
-                seen += bool(record)
-                if seen == row:
-                    break
-                line = reader.line_num + 1
-        return f"{self._path}, line {line + self._skip}"
+            reader = csv.reader(f, delimiter=self._delimiter, strict=True)
+            line = 1
+            try:
+                for record in reader:
+                    if record:
+                        yield line + self._skip, record
+                    line = reader.line_num + 1
+            except csv.Error as e:
+                why = "a quote is never closed" if "unexpected end" in str(e) else str(e)
+                self._unreadable(f"{why}, in the record that begins on line {line + self._skip}")
 
     def _unreadable(self, why: str) -> NoReturn:
         raise DataError(

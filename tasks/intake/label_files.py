@@ -94,7 +94,7 @@ class JsonLinesLabels:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.digest, _ = text_digest(path)
+        self.digest = text_digest(path)
         names: dict[str, None] = {}
         for _, row in self._rows():
             names.update(dict.fromkeys(_text(name) or "" for name in row))

@@ -18,9 +18,9 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def text_digest(path: Path) -> tuple[str, int]:
-    """One pass over the bytes: their hash, that they are UTF-8 without NUL, and how many quotes there are."""
-    digest, quotes, done = hashlib.sha256(), 0, 0
+def text_digest(path: Path) -> str:
+    """One pass over the bytes: their hash, and that they are UTF-8 without a zero byte."""
+    digest, done = hashlib.sha256(), 0
     decoder = codecs.getincrementaldecoder("utf-8")()
     with path.open("rb") as f:
         while True:
@@ -35,9 +35,8 @@ def text_digest(path: Path) -> tuple[str, int]:
             if (zero := data.find(b"\0")) >= 0:
                 _not_utf8(path, done + zero, "a zero byte")
             if not data:
-                return digest.hexdigest(), quotes
+                return digest.hexdigest()
             digest.update(data)
-            quotes += data.count(b'"')
             done += len(data)
 
 

@@ -12,7 +12,8 @@ from ingest_helpers import hospital, label, picture, settings
 from medgr2.infra.versions import members, resolve
 from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.schemas.errors import DataError, NotFoundError
-from medgr2.tasks.ingest import ingest
+from medgr2.schemas.intake import IntakeParameters
+from medgr2.tasks.intake.ingest import ingest
 from medgr2.tasks.questions import HumanDataset, take_questions
 
 GOOD = {
@@ -30,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def workspace(tmp_path: Path, folder: Path) -> Workspace:
     opened = open_workspace(settings(tmp_path))
-    ingest(opened, folder, None, run="test", announce=lambda plan: None)
+    ingest(opened, str(folder), "", IntakeParameters(reports="keep"), run="test", announce=lambda plan: None)
     return opened
 
 

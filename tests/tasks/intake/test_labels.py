@@ -145,10 +145,14 @@ def test_sheets_as_they_are_saved(tmp_path: Path, data: bytes) -> None:
         ("l.csv", b"file,a\nx,\0\n", "zero byte", "byte 9"),
         ("l.csv", b"modality\nCT\n", "no column file", "'modality'"),
         ("l.csv", b"file,dx,dx\na,b,c\n", "more than one column 'dx'", "line 1"),
+        ("l.csv", b"Jane,b,Jane\n", "more than one column of one name", "line 1"),
         ("l.csv", b"file,dx\n,mass\n", "without a file name", "line 2"),
         ("l.csv", b'file,dx\n\n"a",b\n"c","d\ne"\n\n,mass\n', "without a file name", "line 7"),
-        ("l.csv", b"file,dx\na,Jane Doe,c\n", "does not have 2 values", "record 2"),
-        ("l.csv", b'file,dx\na,"Jane\nb,c\nd,e\n', "never closed", ""),
+        ("l.csv", b"file,dx\na,Jane Doe,c\n", "does not have 2 values", "line 2"),
+        ("l.csv", b'\nfile,dx\n\na,"b\nc"\nd,Jane Doe,e\nf\n', "does not have 2 values (and 1 more)", "line 6"),
+        ("l.csv", b'file,dx\na,"Jane\nb,c\nd,e\n', "never closed, in the record that begins on line 2", ""),
+        ("l.csv", b'file,dx,note\na,b,c\nd,e,"Jane\nf,g,h\n', "begins on line 3", ""),
+        ("l.csv", b'file,dx\na,"Jane\nb,"c"\nd,e\n', "no readable CSV", ""),
         ("l.csv", b'file,dx\na,"Jane ' + b"x" * (9 << 20) + b'"\n', "no readable CSV", ""),
         ("l.jsonl", b'{"file": "a"}\n[1]\n', "no JSON object", "line 2"),
         ("l.jsonl", b'{"file": "a"}\n\n{"fi', "no JSON object", "line 3"), ("l.jsonl", b"\n", "are empty", ""),
@@ -187,6 +191,19 @@ def test_parquet_and_jsonl_say_the_same_as_csv(tmp_path: Path) -> None:
     assert parquet.left_out == ("left",)
     with pytest.raises(DataError, match="type list<"):
         read_labels(tmp_path / "l.parquet", Columns.of(["diagnosis=left"]), hashed)
+
+
+def test_parquet_that_is_no_text_inside(tmp_path: Path) -> None:
+    raw = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe"))
+    pq.write_table(pa.table({"file": ["a"], "dx": raw}), tmp_path / "l.parquet")
+    with pytest.raises(DataError, match="no readable Parquet"):
+        read_labels(tmp_path / "l.parquet", Columns(), hashed)
+
+
+def test_half_a_character_is_no_crash(tmp_path: Path) -> None:
+    labels = read(tmp_path / "l.jsonl", r'{"file": "a\ud800.png", "dx": "\udfff", "\ud800": 1}')
+    assert json.dumps(labels.left_out)
+    assert one(labels, "a?.png")["diagnosis"] == "?"
 
 
 def test_the_digest_tells_contents_and_mapping_apart(tmp_path: Path) -> None:

@@ -206,8 +206,8 @@ def test_med_r1(tmp_path: Path) -> None:
     questions, left_out, labels = account(found(folder, "med-r1"))
     assert questions[0]["question"] == "Which stage (vitamin A) is it?"
     assert questions[0]["options"] == ["T1, N0, Stage I", "T2 (vitamin A) N0", "Stage III"]
-    assert [q["answer"] for q in questions] == ["B", "A", "C", "B"]
-    assert [q["rationale"] for q in questions] == ["", "It is small.", "", ""]
+    assert [q["answer"] for q in questions] == ["B", "B", "A", "C"]
+    assert [q["rationale"] for q in questions] == ["", "", "It is small.", ""]
     assert {q["question_type"] for q in questions} == {"Lesion Grading"}
     assert left_out == {"answer_not_an_option": 1, "duplicate": 1, "no_question_type": 1, "no_options": 1}
     splits = {file[-5]: (one["split"], one["modality"], one["source"]) for file, one in labels.items()}
@@ -234,6 +234,7 @@ def test_a_truncated_file_keeps_what_came_before(tmp_path: Path, cut: float) -> 
     [(b"\xff[]", "not_utf8"), (b"[" * 100_000, "unreadable_json"), (b"", ""), (b"[]", ""),
      (b"nonsense", "unreadable_json"),
      (b"{}", "missing:image"), (b"[null, 7]", "not_an_object"), (b'{"image_path": {"a": 1}}', "missing:image"),
+     (b'{"image_path": "\\ud800"}', "missing:question"),
      (b'{"image_path": "' + b"x" * 9000 + b'"}', "missing:question")],
 )  # fmt: skip
 def test_a_bad_file_is_a_reason(tmp_path: Path, data: bytes, reason: str) -> None:

@@ -5,9 +5,10 @@ and not applied: they carry text, and what reads the pictures later ignores them
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
@@ -36,6 +37,8 @@ _OPENERS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
     "bmp": BmpImagePlugin.BmpImageFile,
     "gif": GifImagePlugin.GifImageFile,
 }
+GLANCE = 96
+"""Shorter side of the smallest copy of a JPEG that stands for it: three times that of a fingerprint."""
 _FOREIGN = (
     (0, b"\x00\x00\x00\x0cjP  \r\n", "JPEG 2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
@@ -100,12 +103,18 @@ def read_raster(data: bytes, suffix: str, rules: ReadingRules) -> Contents:
     header: dict[str, Any] = {"format": kind}
     if suffix.lower() not in _SUFFIXES[kind]:
         header["mislabelled"] = True
-    try:
+    with _decoding():
         if kind == "jpeg":
             return _read_jpeg(data, rules, header)
         if kind == "png":
             return _read_png(data, rules, header)
         return _read_other(data, kind, rules, header)
+
+
+@contextlib.contextmanager
+def _decoding() -> Iterator[None]:
+    try:
+        yield
     except (UnreadableError, MemoryError):
         raise
     except Exception as e:
@@ -122,10 +131,28 @@ def _read_jpeg(data: bytes, rules: ReadingRules, header: dict[str, Any]) -> Cont
         raise RefusedError("unsupported_encoding", f"JPEG with {file.bits} bits")
     check_size(file.width, file.height, rules)
     image: Image.Image = JpegImagePlugin.JpegImageFile(io.BytesIO(file.data))
-    image.load()
     turned = _upright(image, _orientation(file.exif, file.found)) if file.exif else image
-    original = file.data if turned is image else None
+    original = file.data if turned is image else None  # and then decoded when looked at: see `glance`
     return Contents([Frame(turned, original=original)], header=header, found=file.found)
+
+
+def glance(frame: Frame) -> Image.Image:
+    """What a look at the whole picture needs, possibly in grey and at a fraction of its size. For a JPEG that is stored
+    as it is, all of its data is read and checked, and the larger the picture the less arithmetic is done on it."""
+    image = frame.image
+    if frame.original is None or not isinstance(image, JpegImagePlugin.JpegImageFile):
+        return image
+    with _decoding():
+        small = JpegImagePlugin.JpegImageFile(io.BytesIO(frame.original))
+        small.draft("L", (GLANCE, GLANCE))
+        small.load()
+    return small
+
+
+def loaded(image: Image.Image) -> Image.Image:
+    with _decoding():
+        image.load()
+    return image
 
 
 def _read_png(data: bytes, rules: ReadingRules, header: dict[str, Any]) -> Contents:

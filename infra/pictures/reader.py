@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from medgr2.infra.pictures.quality import check_size, is_blank
-from medgr2.infra.pictures.raster import kind_of, read_raster
+from medgr2.infra.pictures.raster import glance, kind_of, loaded, read_raster
 from medgr2.infra.pictures.reading import BrokenError, Contents, Frame, Picture, Reading, RefusedError, UnreadableError
 from medgr2.schemas.errors import Medgr2Error
 
@@ -87,12 +87,14 @@ class Reader:
     def _fit(self, frame: Frame, look_for_text: bool) -> Picture:
         image, original, burned_in = frame.image, frame.original, "unchecked"
         check_size(*image.size, self._rules)
-        if is_blank(image):
+        # A glance cannot see a single spot: what looks blank to it is looked at in full.
+        seen = loaded(image) if look_for_text else glance(frame)
+        if is_blank(seen) and (seen is image or is_blank(loaded(image))):
             raise RefusedError("blank")
         if look_for_text:
-            cleaned = self._without_text(image)
-            burned_in = "none" if cleaned is image else "masked"
-            image, original = cleaned, original if cleaned is image else None
+            seen = self._without_text(image)
+            burned_in = "none" if seen is image else "masked"
+            image, original = seen, original if seen is image else None
         from medgr2.infra.pictures.fingerprint import fingerprint
 
         media_type = "image/png"
@@ -100,7 +102,7 @@ class Reader:
             original = _png(image)
         elif original.startswith(b"\xff\xd8"):
             media_type = "image/jpeg"
-        return Picture(original, image.width, image.height, media_type, frame.part, fingerprint(image), burned_in)
+        return Picture(original, image.width, image.height, media_type, frame.part, fingerprint(seen), burned_in)
 
     def _without_text(self, image: Image.Image) -> Image.Image:
         if self._finder is None:

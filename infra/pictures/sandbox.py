@@ -43,7 +43,8 @@ class Sandbox:
         self._process: SandboxProcess | None = None
         self._waiting: deque[_File] = deque()
         """In flight, oldest first: the first `_sent` of them are with the child, which answers in order."""
-        self._sent = 0
+        self._sent = self._held = 0
+        """Files that are with the child; bytes in flight."""
         self._since = 0.0
         self.restarts = 0
 
@@ -66,12 +67,14 @@ class Sandbox:
                         yield number, RefusedError("too_large", f"the limit is {self._rules.max_bytes} bytes")
                         continue
                     self._waiting.append(_File(number, data, suffix.encode("utf-8", "replace")[:LONGEST_SUFFIX]))
+                    self._held += len(data)
                     yield from self._answers(wait=False)
                 if self._waiting:
                     yield from self._answers(wait=True)
         finally:
             if self._waiting:
                 self._waiting.clear()
+                self._held = 0
                 self.close()
 
     def close(self) -> None:
@@ -87,8 +90,7 @@ class Sandbox:
         self.close()
 
     def _has_room(self) -> bool:
-        held = sum(len(file.data) for file in self._waiting)
-        return not self._waiting or (len(self._waiting) < IN_FLIGHT_FILES and held < IN_FLIGHT_BYTES)
+        return not self._waiting or (len(self._waiting) < IN_FLIGHT_FILES and self._held < IN_FLIGHT_BYTES)
 
     def _answers(self, wait: bool) -> Iterator[tuple[int, Reading | UnreadableError]]:
         process = self._started()
@@ -99,7 +101,7 @@ class Sandbox:
                 if not self._sent:
                     raise Garbled("an answer nobody asked for")
                 answer = decode(text, blob, self._waiting[0].data)
-                file = self._waiting.popleft()
+                file = self._taken()
                 self._sent -= 1
                 if isinstance(answer, MissingExtraError):
                     raise answer
@@ -113,8 +115,12 @@ class Sandbox:
             yield from self._blame(BrokenError("killed_its_reader", f"garbled answer: {e}"))
 
     def _deadline(self) -> float:
-        on_its_way = sum(len(file.data) for file in self._waiting) / SLOWEST_BYTES_PER_SECOND
-        return self._since + self._rules.seconds + GRACE_SECONDS + on_its_way
+        return self._since + self._rules.seconds + GRACE_SECONDS + self._held / SLOWEST_BYTES_PER_SECOND
+
+    def _taken(self) -> _File:
+        file = self._waiting.popleft()
+        self._held -= len(file.data)
+        return file
 
     def _started(self) -> SandboxProcess:
         if self._process is not None and not self._sent and self._process.gone():
@@ -151,6 +157,6 @@ class Sandbox:
     def _blame(self, error: BrokenError) -> Iterator[tuple[int, UnreadableError]]:
         self.restarts += 1
         self.close()
-        file = self._waiting.popleft()
+        file = self._taken()
         yield file.number, error
         self._since = time.monotonic()

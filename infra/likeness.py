@@ -92,8 +92,8 @@ def may_agree(a: Pictures, b: Pictures) -> Numbers:
 def agree(a: Pictures, b: Pictures) -> Numbers:
     """How alike the pairs are once they lie on each other: the correlation of 16 tiles, of which the worst and the
     best quarter do not count (a masked box; a skull's outline, which all heads share). 1 is the same picture."""
-    by = _align(a, b)
-    return _tiles_agree(_moved(a, -by / 2), _moved(b, by / 2))
+    half = _align(a, b) * np.float32(0.5)  # each goes half the way, so that both are smoothed alike
+    return _tiles_agree(_moved(a, -half), _moved(b, half))
 
 
 def _middle(values: Numbers, weights: Numbers, low: float, high: float) -> Numbers:
@@ -111,12 +111,14 @@ def _moved(pictures: Pictures, by: Numbers) -> Pictures:
     """Shifted and stretched along both axes, by pixels: (shift x, stretch x, shift y, stretch y)."""
 
     def take(position: Numbers) -> Numbers:
-        inside = np.clip(position, 0, SIDE - 1)[:, :, None]
-        return np.maximum(0, 1 - np.abs(inside - _POSITION))
+        inside: Numbers = np.clip(position, 0, SIDE - 1)[:, :, None]
+        nearness: Numbers = np.maximum(0, 1 - np.abs(inside - _POSITION))
+        return nearness
 
     columns = take(_POSITION + by[:, 0:1] + by[:, 1:2] * _SPREAD)
     rows = take(_POSITION + by[:, 2:3] + by[:, 3:4] * _SPREAD)
-    return rows @ pictures @ columns.transpose(0, 2, 1)
+    moved: Pictures = rows @ pictures @ columns.transpose(0, 2, 1)
+    return moved
 
 
 def _align(a: Pictures, b: Pictures) -> Numbers:

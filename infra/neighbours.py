@@ -160,8 +160,8 @@ class Neighbours:
             for at in range(0, len(new), 8 * _PAIRS):
                 some, others = new[at : at + 8 * _PAIRS], old[at : at + 8 * _PAIRS]
                 scores = np.einsum("kmd,md->mk", queries[:, some], held[others], optimize=True)
-                which, turn = np.nonzero(scores >= _COARSE)
-                yield some[which] + start, others[which] + offset, turn
+                which, turns = np.nonzero(scores >= _COARSE)
+                yield some[which] + start, others[which] + offset, turns
 
     def _verified(self, news: NDArray[np.intp], olds: NDArray[np.intp], turns: NDArray[np.intp]) -> Iterator[Match]:
         copies, keys = [chunk.copies for chunk in self._chunks], [chunk.keys for chunk in self._chunks]

@@ -20,7 +20,6 @@ _LIBRARY_KINDS = {
     "IP_ADDRESS": "ID",
     "IBAN_CODE": "ID",
     "CREDIT_CARD": "ID",
-    "DATE_TIME": "DATE",
     "PERSON": "NAME",
     "LOCATION": "PLACE",
 }
@@ -159,7 +158,6 @@ class Scrubber:
         # Its recognisers of e-mail and web addresses are left out: they ask the network for a list of domains.
         from presidio_analyzer.predefined_recognizers import (
             CreditCardRecognizer,
-            DateRecognizer,
             IbanRecognizer,
             IpRecognizer,
             PhoneRecognizer,
@@ -167,7 +165,6 @@ class Scrubber:
 
         return [
             CreditCardRecognizer(),
-            DateRecognizer(),
             IbanRecognizer(),
             IpRecognizer(),
             PhoneRecognizer(),
@@ -208,7 +205,7 @@ def _trimmed(text: str, span: _Span, cue: bool = True) -> _Span | None:
     if span.kind == "PLACE":
         while words and words[0].group().casefold().strip(".") in GENERIC_PLACES - {"university"}:
             words = words[1:]
-        if all(word.group().casefold().strip(".") in GENERIC_PLACES for word in words):
+        if all(word.group().casefold().strip(".") in GENERIC_PLACES | (NOT_NAMES - COMMON) for word in words):
             return None
         return _Span(span.start + words[0].start(), span.end, span.kind)
     kept = []

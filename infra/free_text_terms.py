@@ -30,7 +30,8 @@ EPONYMS = _words(
 EPONYM_NOUN = (
     r"(?:disease|syndrome|cyst|sign|fracture|lymphoma|sarcoma|tumou?r|lesion|lines?|node|nodule|nodes|grade|score|stage|"
     r"type|classification|criteria|catheter|procedure|deformity|malformation|angle|units?|bod(?:y|ies)|rods?|joint|"
-    r"guidelines?|area|level|index|zones?|duct|palsy|ulcer|hernia|thyroiditis|carcinoma|pouch|oesophagus|esophagus)"
+    r"guidelines?|area|level|index|zones?|duct|palsy|ulcer|hernia|thyroiditis|carcinoma|pouch|oesophagus|esophagus|"
+    r"anastomosis|bandage|test|ring|technique|stain(?:ing)?|view|reflex|ligament|space)"
 )
 
 COMMON = _words(
@@ -51,7 +52,7 @@ NOT_NAMES = COMMON | _words(
     "should abdomen abdominal accession account acct acc acute address admitted advised age aged ago anatomy "
     "angiography ankle anterior aorta appearance approved arm artery arterial assessment attending axial "
     "bilateral biopsy birth bladder body bowel breast bs calcification called cardiac cardiology care cc chest "
-    "chronic clinic clinical clinician colon comment comparison complains conclusion consistent consultant "
+    "chronic clinic clinical clinician colon comment comments comparison complains conclusion consistent consultant "
     "contact contrast coronal ct date dated denies department dept dermatology dermoscopy detector diagnosis "
     "diagnostic digital discharge discussed disease dob doctor dose dr echo effusion elbow electronically "
     "emergency ent er evaluation exam examination fellow female femur fever final finding findings follow "
@@ -72,6 +73,38 @@ NOT_NAMES = COMMON | _words(
     "thursday friday saturday sunday"
 )
 
+GIVEN_NAMES = _words(
+    "aaron abdul abigail adam adrian agnes agnieszka ahmed aisha alan albert alejandro alex alexander alexandra "
+    "alfred ali alice alicia allison amanda amelia amina amir amy ana anastasia anders andrea andreas andrew "
+    "andrzej angela anita anke anna anne annette annika anthony antoine antonio arjun arnold arthur astrid "
+    "barbara beatrice beatriz benjamin bernard bernd betty birgit boris brandon brenda brian brigitte bruce bruno "
+    "camille carl carla carlos carmen carol caroline catherine cecilia charles charlotte chiara chloe chris "
+    "christian christina christine christoph christopher claire clara claude claudia colin cynthia daniel daniela "
+    "david deborah denise dennis diana diane dieter dimitri dmitri dominik donald donna dorothy douglas duncan "
+    "edward eileen elena eleanor elisabeth elizabeth ella ellen emily emma emmanuel eric erik erika ernst esther "
+    "eva evelyn fatima felix fernando fiona florian frances francesca francesco francisco francois franz "
+    "fred frederick friedrich gabriel gabriela gary george georg gerald gerhard giovanni giulia giuseppe gloria "
+    "gregory guido gustav hannah hans harald harold harry hassan heather heidi heinrich heinz helen helena helga "
+    "henrik henry herbert hermann hiroshi holger horst hugo ian ibrahim igor ingrid irene irina isabel isabella "
+    "ivan jacob jacqueline jacques jakob james jan jane janet jason javier jean jeffrey jennifer jens jeremy "
+    "jessica joan johann johannes john johnny jonas jonathan jorge jose josef joseph joshua joyce juan judith "
+    "judy julia julian julie jürgen justin karen karin karl katarina katharina katherine kathleen keith kenneth "
+    "kevin klaus kristin kumar kurt lars laura lauren laurent lawrence leila leon leonard leonie leonardo linda "
+    "lisa lorenzo louis louise luca lucas lucia luis lukas magdalena manfred manuel marcel marco marcos marcus "
+    "margaret margarita maria marianne marie marina mario marion markus marta martha martin martina mary mateusz "
+    "matteo matthew matthias maurice maximilian mehmet melanie melissa michael michel michelle miguel mikhail "
+    "mohamed mohammed monica monika muhammad mustafa nadia nancy natalia natalie natasha nathan nicholas nicole "
+    "niels nicolas nikolai nina noah nora olaf oleg olga oliver olivia omar oscar otto pablo pamela patricia "
+    "patrick paul paula paulo pedro peter petra philip philippe pierre pieter piotr priya rachel rafael rainer "
+    "raj ralph ramon raymond rebecca renate ricardo richard rita robert roberto roger roland rolf ronald rosa "
+    "rosemary rudolf russell ruth samantha samuel sandra sara sarah sebastian sergei sharon sheila shirley silvia "
+    "simon simone sofia sonja sophia sophie stefan stefanie stephanie stephen steven stuart sunita susan susanne "
+    "suzanne sven svetlana sylvia tatiana teresa theodore theresa thomas thorsten timothy tobias tomasz tom "
+    "torsten uwe ulrich ursula valentina valerie vanessa vera veronica victor victoria viktor vincent vladimir "
+    "walter werner wilhelm william winston wolfgang xavier yasmin yuki yusuf yvonne zoe"
+)
+"""Common enough that a capitalised word after one is taken for a surname, though nothing says so."""
+
 GENERIC_PLACES = _words(
     "a an another any at breast city clinic community day district emergency eye fracture general hospital in "
     "local medical memory military of other our outpatient outside pain private prior public referring regional "
@@ -87,6 +120,11 @@ _PARTICLE = (
 _WORD = r"\p{Lu}[\p{L}\p{M}]*(?:['\u2019\-]\p{L}[\p{L}\p{M}]*)*"
 _TOKEN = rf"(?:\p{{Lu}}\.|{_PARTICLE}{{0,2}}{_WORD})"
 _NAME = rf"{_TOKEN}(?:[ ]?(?<=[ .]){_TOKEN}){{0,3}}"
+_BARE_NAME = (
+    rf"\b(?i:{'|'.join(sorted(GIVEN_NAMES))})\b(?<=\p{{Lu}}[\p{{L}}]+)(?:[ ]\p{{Lu}}\.?(?=[ ]))?[ ]"
+    rf"(?!(?i:{'|'.join(sorted(NOT_NAMES | EPONYMS))})\b){_PARTICLE}{{0,2}}\p{{Lu}}[\p{{L}}\p{{M}}]+"
+    rf"(?:['\u2019\-]\p{{L}}+)*+\b(?!(?:['\u2019]s)?[ ]{EPONYM_NOUN}\b)"
+)
 _FULL_NAME = rf"{_TOKEN}(?:[ ]?(?<=[ .]){_TOKEN}){{1,3}}"
 _LISTED = rf"{_WORD},[ ]?{_WORD}(?:[ ]\p{{Lu}}\b\.?)?"
 _ANY_NAME = rf"(?:{_LISTED}|{_NAME})"
@@ -96,7 +134,7 @@ _ROLE = (
 )
 _TITLE = (
     rf"(?:\b(?:Drs?|Mrs?|Ms|Miss|Mme|Mlle|Mmes|Prof|Professor|Doctor|Doktor|Herrn?|Frau|Madame|Monsieur|Señora?|Sra?|"
-    rf"Dott|Sir|Lady|Sister|Matron|{_ROLE})\b\.?|\b(?:DRS?|MRS|PROF|HERRN?|FRAU)\b\.?|\b(?:MR|MS)\.)"
+    rf"Dott|Sir|Lady|Sister|Matron|Consultant|{_ROLE})\b\.?|\b(?:DRS?|MRS|PROF|HERRN?|FRAU)\b\.?|\b(?:MR|MS)\.)"
     r"(?:,?[ ](?:Dr|Prof|med|Professor)\b\.?){0,3}"
 )
 _LABEL = (
@@ -143,7 +181,7 @@ _NUMBERED = (
     r"pager|unit|bed|room|invoice|reference|ref|registration"
 )
 _NUMBER_WORD = r"(?:number|num|no|nr|id|identifier|code)\b\.?"
-_CODE = r"(?=(?:[\w\-/]*\d){3})[\p{L}\d](?:[\w\-/]*[\p{L}\d])"
+_CODE = r"(?!(?:19|20)\d\d\b)(?=(?:[\w\-/]*\d){3})[\p{L}\d](?:[\w\-/]*[\p{L}\d])"
 
 RULES: tuple[Rule, ...] = (
     Rule("NAME", "after a title", rf"{_TITLE},?[ ](?!Mary[ ]Joseph)\K{_NAME}"),
@@ -151,7 +189,7 @@ RULES: tuple[Rule, ...] = (
     Rule("NAME", "after a label", rf"(?i:\b(?:{_LABEL})\s?:\s{{0,3}})\K{_ANY_NAME}"),
     Rule("NAME", "name is", rf"(?i:\bname(?:d|[ ]is|[ ]of)[ ])\K{_ANY_NAME}"),
     Rule("NAME", "after a name field", rf"(?i:(?:\bID[ ]?\S+,[ ]|\b)name[ ])\K{_NAME}"),
-    Rule("NAME", "by whom", rf"(?i:\b(?:{_DEED})[ ]by[ ]?:?[ ](?:the[ ])?)\K{_ANY_NAME}"),
+    Rule("NAME", "by whom", rf"(?i:\b(?:{_DEED})[ ]by\s?:?\s{{0,3}}(?<=[\s:])(?:the[ ])?)\K{_ANY_NAME}"),
     Rule("NAME", "with whom", rf"(?i:\b(?:discussed|reviewed|spoke|communicated|shared)[ ](?:with|to)[ ])\K{_NAME}"),
     Rule("NAME", "referring whom", rf"(?i:\breferring[ ])\K{_FULL_NAME}(?=[ ](?:for|to)\b)"),
     Rule(
@@ -171,6 +209,8 @@ RULES: tuple[Rule, ...] = (
         rf"\K{_FULL_NAME}",
     ),
     Rule("NAME", "under regards", rf"(?i:\b(?:regards|sincerely|yours)),?[ ]?\n+\K{_NAME}"),
+    Rule("NAME", "a given name first", _BARE_NAME),
+    Rule("NAME", "all small", r"\b(?:dr|drs|mrs|prof)\b\.?[ ]\K\p{Ll}{3,}"),
     Rule("NAME", "caret", r"\b\p{L}[\p{L}'\-]*(?:\^+[\p{L}'\-]+)+"),
     Rule("NAME", "SURNAME,GIVEN", r"\b\p{Lu}[\p{Lu}'\-]{2,},\p{Lu}{3,}\b"),
     Rule("DATE", "day month", rf"{_DAY}[ \-]?(?:of[ ])?{_MONTH}(?:,?[ \-]?{_YEAR}|-\d\d\b)?"),

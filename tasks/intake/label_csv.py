@@ -65,7 +65,8 @@ class CsvLabels:
         return skip, best, tuple(name.strip() for name in readings[best])
 
     def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        self._check()
+        if self._rows() == 0:
+            return  # Arrow takes a header without a line break for a torn file
         wanted = [str(self.names.index(name)) for name in names]
         every = [str(n) for n in range(len(self.names))]
         try:
@@ -94,19 +95,22 @@ class CsvLabels:
         whole = (line for line, record in self._records() if len(record) == len(self.names))
         return f"{self._path}, line {next(islice(whole, row + 1, None), 0)}"
 
-    def _check(self) -> None:
-        """Quotes must close, and every row must have all values: else they would stand under the wrong heading."""
-        ragged, first = 0, 0
+    def _rows(self) -> int:
+        """How many there are. Quotes must close, and every row must have all values: else they would stand under the wrong heading."""
+        ragged, first, rows = 0, 0, -1
         for line, record in self._records():
+            rows += 1
             # Sheets end in rows of delimiters alone.
             if len(record) != len(self.names) and any(value.strip() for value in record):
                 ragged, first = ragged + 1, first or line
         if ragged:
             many = f" (and {ragged - 1} more)" if ragged > 1 else ""
             raise DataError(
-                f"a row does not have {len(self.names)} values{many}", where=f"{self._path}, line {first}", kept=NOTHING,
+                f"a row does not have {len(self.names)} values{many}",
+                where=f"{self._path}, line {first}", kept=NOTHING,
                 next_command="quote values that hold the delimiter, and export again",
             )  # fmt: skip
+        return rows
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """All records that are not empty lines, the header too, with the line each begins on."""

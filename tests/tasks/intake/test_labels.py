@@ -141,6 +141,7 @@ def test_sheets_as_they_are_saved(tmp_path: Path, data: bytes) -> None:
     ("name", "data", "message", "where"),
     [
         ("l.csv", b"", "are empty", ""), ("l.csv", b"\n \n", "are empty", ""), ("l.csv", b"file\n", "name no file", ""),
+        ("l.csv", b"file,dx", "name no file", ""),
         ("l.csv", b"file,modality\na,\xff\n", "not UTF-8", "byte 16"), ("l.csv", b"\xff\xfef\0i\0", "UTF-16", "byte 0"),
         ("l.csv", b"file,a\nx,\0\n", "zero byte", "byte 9"),
         ("l.csv", b"modality\nCT\n", "no column file", "'modality'"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import random
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from medgr2.schemas.errors import DataError, NotFoundError
 from medgr2.tasks.intake import labels as module
 from medgr2.tasks.intake.columns import Columns
+from medgr2.tasks.intake.label_csv import CsvLabels
 from medgr2.tasks.intake.labels import SCHEMA, Labels, read_labels
 
 KIT = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -170,6 +173,24 @@ def test_a_bad_file_has_a_message_that_shows_nobody(
     assert where in raised.value.where
     assert raised.value.kept
     assert "Jane" not in str(raised.value)
+
+
+def test_whatever_is_written_is_read_as_the_standard_library_reads_it_or_refused(tmp_path: Path) -> None:
+    rng = random.Random(7)
+    pieces = ['"', '""', ",", "\n", "\r\n", "\r", "a", "b c", " ", '5" x', '"q,r"', '"m\nn"', "", "\t"]
+    pieces += ["x,y,z\n", '"b","c, d","e ""f"""\r\n', ",,\n", "x,y,z\n", "u,v,w\n"]
+    path, agreed = tmp_path / "l.csv", 0
+    for _ in range(400):
+        text = "one,two,three\n" + "".join(rng.choices(pieces, k=rng.randint(1, 8)))
+        path.write_bytes(text.encode())
+        with contextlib.suppress(DataError):
+            file = CsvLabels(path)
+            names = ("one", "two", "three")
+            got = [list(row.values()) for batch in file.batches(names) for row in batch.to_pylist()]
+            with path.open(newline="") as f:
+                assert got == [row for row in csv.reader(f, strict=True) if len(row) == 3][1:], text
+            agreed += bool(got)
+    assert agreed > 50
 
 
 def test_no_such_file(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ class CsvLabels:
         return f"{self._path}, line {next(islice(whole, row + 1, None), 0)}"
 
     def _rows(self) -> int:
-        """How many there are. Quotes must close and no value be missing, or values would stand under a wrong heading."""
+        """How many there are. Quotes must close and no value be missing: others would stand under its heading."""
         ragged, first, rows = 0, 0, -1
         for line, record in self._records():
             rows += 1

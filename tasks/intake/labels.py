@@ -73,16 +73,16 @@ class Labels:
 
     def of(self, files: Sequence[str]) -> pa.Table:
         """A row for each of the files, in their order; `known` is false where there is none."""
-        asked = pa.array([normalize("NFC", file) for file in files], pa.string())
+        asked = pa.array(map(_composed, files), pa.string())
         at = self._at(asked)
         rows = self._rows.take(at).cast(pa.schema([(name, pa.string()) for name in self._rows.schema.names]))
         columns = {name: rows[name] for name in rows.schema.names}
-        columns |= {"file": pa.array(files, pa.string()), "known": at.is_valid()}
+        columns |= {"file": pa.array(map(_written, files), pa.string()), "known": at.is_valid()}
         return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
     def unused(self, files_seen: Iterable[str]) -> int:
         """How many files the labels speak of that are not among those seen."""
-        seen = pa.array((normalize("NFC", file) for file in files_seen), pa.string())
+        seen = pa.array(map(_composed, files_seen), pa.string())
         return len(self) - int(pc.sum(pc.is_in(self._rows["file"].cast(pa.string()), value_set=seen)).as_py() or 0)
 
     def problems(self) -> Counter[str]:
@@ -121,6 +121,15 @@ def read_labels(path: Path, columns: Columns, hashed: Hashed) -> Labels:
     if not len(labels):
         raise DataError("the labels name no file", where=str(path), kept=NOTHING)
     return labels
+
+
+def _written(file: str) -> str:
+    """A name on disk need not be text: its odd bytes become '?', and no label is about such a file."""
+    return file.encode("utf-8", "replace").decode()
+
+
+def _composed(file: str) -> str:
+    return normalize("NFC", _written(file))
 
 
 def _named(batch: pa.RecordBatch, file: LabelFile, start: int) -> pa.RecordBatch:

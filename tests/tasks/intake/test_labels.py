@@ -228,6 +228,13 @@ def test_half_a_character_is_no_crash(tmp_path: Path) -> None:
     assert one(labels, "a?.png")["diagnosis"] == "?"
 
 
+def test_a_file_name_that_is_no_text_has_no_label(tmp_path: Path) -> None:
+    labels = read(tmp_path / "l.csv", "file,dx\na.png,mass\n")
+    odd = b"M\xfcller.png".decode("utf-8", "surrogateescape")
+    assert labels.of([odd, "a.png"])["known"].to_pylist() == [False, True]
+    assert labels.unused([odd]) == 1
+
+
 def test_the_digest_tells_contents_and_mapping_apart(tmp_path: Path) -> None:
     data = "file,dx,other\na,b,c\n"
     first = read(tmp_path / "l.csv", data).digest

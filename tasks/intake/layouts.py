@@ -17,7 +17,8 @@ from medgr2.schemas.errors import NotFoundError, UsageError
 from medgr2.schemas.vocabulary import Split
 from medgr2.tasks.intake.benchmarks import BENCHMARKS, Benchmark, Question, Told
 from medgr2.tasks.intake.columns import NOTHING
-from medgr2.tasks.intake.labels import CODE, Hashed, Labels
+from medgr2.tasks.intake.label_rows import Hashed
+from medgr2.tasks.intake.labels import CODE, Labels
 
 FACTS = ("modality", "anatomy", "source", "group_id", "split")
 STRICTEST = (None, Split.TRAIN, Split.VALIDATION, Split.HELDOUT)

@@ -30,7 +30,7 @@ def main() -> None:
     with contextlib.suppress(EOFError, BrokenPipeError):
         length = int.from_bytes(wire.read_exactly(requests, 4), "little")
         opening = wire.Opening.model_validate_json(wire.read_exactly(requests, length))
-        resource.setrlimit(resource.RLIMIT_AS, (opening.rules.memory_mb << 20,) * 2)
+        _limit(resource.RLIMIT_AS, opening.rules.memory_mb << 20)
         Image.MAX_IMAGE_PIXELS = opening.rules.max_pixels
         reader = Reader(opening.rules, Pseudonyms(bytes.fromhex(opening.key)))
         answers.write(wire.ANSWER.pack(wire.READY, 0, 0))
@@ -83,10 +83,16 @@ def _own_pipes() -> tuple[IO[bytes], IO[bytes]]:
 def _shut_in() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; it closes the pipe
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, 0)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _limit(what: int, value: int) -> None:
+    _, hard = resource.getrlimit(what)
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(what, (value, value))
 
 
 if __name__ == "__main__":

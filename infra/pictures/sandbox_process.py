@@ -64,7 +64,8 @@ class SandboxProcess:
         deadline = time.monotonic() + seconds
         while True:
             self._write()
-            answers = self._parse() if self._read() else []
+            self._read()
+            answers = self._parse()
             if answers or self.ended:
                 return answers
             left = deadline - time.monotonic()
@@ -131,28 +132,27 @@ class SandboxProcess:
             if n:
                 self._unsent[0] = self._unsent[0][n:]
 
-    def _read(self) -> bool:
-        """True if anything came."""
-        came = False
+    def _read(self) -> None:
         for _ in range(_READS):
             try:
                 data = os.read(self._from, _PIPE_BYTES)
             except BlockingIOError:
-                return came
+                return
             if not data:
                 self.ended = True
-                return came
+                return
             self._received += data
-            came = True
             if len(data) < 65536:
-                break
-        return came
+                return
 
     def _parse(self) -> list[tuple[bytes, bytes]]:
-        answers, at = [], 0
+        answers: list[tuple[bytes, bytes]] = []
+        at = 0
         while len(self._received) - at >= ANSWER.size:
             sequence, text, blob = ANSWER.unpack_from(self._received, at)
             if sequence != self._next_answered or text > LONGEST_JSON or blob > self._most_picture_bytes:
+                if answers:
+                    break  # those before it are good
                 raise Garbled("not an answer to what was asked")
             end = at + ANSWER.size + text + blob
             if end > len(self._received):

@@ -160,6 +160,8 @@ def _read_png(data: bytes, rules: ReadingRules, header: dict[str, Any]) -> Conte
     check_size(file.width, file.height, rules)
     image: Image.Image = PngImagePlugin.PngImageFile(io.BytesIO(file.data))
     image.load()
+    if file.bits == 16:
+        header["scaled_from"] = "16"
     fit = _upright(eight_bit(image, header), _orientation(file.exif, file.found) if file.exif else 1)
     keeps = fit is image and file.plain and file.holds_only_pixels()
     return Contents([Frame(fit, original=file.data if keeps else None)], header=header, found=file.found)

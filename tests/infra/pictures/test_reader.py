@@ -86,6 +86,26 @@ def test_stored_pngs_are_the_same_bytes_every_time_and_hold_no_words() -> None:
     assert (pixels(first.data) == pixels(tiff)).all()
 
 
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (encoded("WEBP", exif=b"Exif\x00\x00" + MARKER, xmp=MARKER, icc_profile=MARKER), {"exif", "xmp", "icc"}),
+        (encoded("GIF", picture("P"), comment=MARKER), {"comment"}),
+        (encoded("TIFF", tiffinfo={270: MARKER.decode(), 700: MARKER}), {"tiff:ImageDescription", "xmp"}),
+        (encoded("BMP") + MARKER, set()),
+        (encoded("PNG") + MARKER, {"trailing"}),
+        (encoded("JPEG", comment=MARKER), {"comment"}),
+    ],
+    ids=["webp", "gif", "tiff", "bmp", "png", "jpeg"],
+)
+def test_nothing_said_beside_the_pixels_is_stored(data: bytes, found: set[str]) -> None:
+    assert MARKER in data
+    read = a_reader().read(data, "")
+    assert MARKER not in read.pictures[0].data
+    assert MARKER.decode() not in repr(read)
+    assert set(read.found) == found
+
+
 def test_patients_leave_only_as_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     film(monkeypatch, PLAIN)
     read = a_reader().read(encoded("PNG"), "")

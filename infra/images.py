@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from medgr2.infra.objects import ObjectStore
@@ -25,6 +26,12 @@ class ImageStore:
         if not self._store.exists(image_key(sha)):
             self._store.create(image_key(sha), data)
         return sha
+
+    def put_all(self, pictures: Mapping[str, bytes]) -> None:
+        """Pictures by the hash of their bytes; those that are there are left alone."""
+        missing = {key: data for sha, data in pictures.items() if not self._store.exists(key := image_key(sha))}
+        if missing:
+            self._store.put_all(missing)
 
     def path(self, sha: str) -> Path:
         """A local file with these bytes: the object itself in a folder, a cached copy of it from S3."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from medgr2.schemas.errors import UsageError
+
+
+_UNUSABLE = re.compile(r"[\x00-\x1f\\]")
 
 
 def check_key(key: str) -> str:
@@ -11,7 +16,7 @@ def check_key(key: str) -> str:
     bad = (
         not key
         or any(part in ("", ".", "..") or len(part.encode()) > 200 for part in parts)
-        or any(ord(c) < 32 or c == "\\" for c in key)
+        or _UNUSABLE.search(key)
         or len(key.encode()) > 900
         or parts[0] == ".tmp"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +28,10 @@ class ObjectStore(Protocol):
 
     def put(self, key: str, data: bytes) -> None:
         """Create or replace."""
+        ...
+
+    def put_all(self, objects: Mapping[str, bytes]) -> None:
+        """Create or replace many, each atomically; all are durable on return, for little more than the price of one."""
         ...
 
     def create(self, key: str, data: bytes) -> bool:

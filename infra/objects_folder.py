@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
+import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from medgr2.infra.object_keys import check_key
@@ -15,6 +17,7 @@ from medgr2.schemas.errors import NotFoundError, StorageError
 
 TEMPORARY = ".tmp"
 """Half-written files live here, on the same file system, and are never listed."""
+_SYNCFS = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if sys.platform == "linux" else None
 
 
 class FolderStore:
@@ -44,6 +47,27 @@ class FolderStore:
 
     def put(self, key: str, data: bytes) -> None:
         self._place(key, lambda temporary: _write(temporary, data), replace=True)
+
+    def put_all(self, objects: Mapping[str, bytes]) -> None:
+        folder = self.root / TEMPORARY
+        temporary = {key: f"{folder}/{uuid.uuid4().hex}" for key in objects}
+        try:
+            _make_folder(folder)
+            parents = {str(self.local_path(key).parent) for key in objects}
+            for parent in parents:
+                os.makedirs(parent, exist_ok=True) if _SYNCFS else _make_folder(Path(parent))  # noqa: PTH103
+            for key, path in temporary.items():
+                _write_unsynced(path, objects[key])
+            _sync_all(folder, temporary.values())
+            for key, path in temporary.items():
+                os.replace(path, f"{self.root}/{key}")  # noqa: PTH105  many small files: Path costs more than the call
+            _sync_all(folder, parents)
+        except OSError as e:
+            raise self._error(e) from None
+        finally:
+            for path in temporary.values():
+                with contextlib.suppress(OSError):
+                    os.unlink(path)  # noqa: PTH108
 
     def create(self, key: str, data: bytes) -> bool:
         return self._place(key, lambda temporary: _write(temporary, data), replace=False)
@@ -172,6 +196,29 @@ def _write(path: Path, data: bytes) -> None:
         f.write(data)
         f.flush()
         os.fsync(f.fileno())
+
+
+def _write_unsynced(path: str, data: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(handle, left) :]
+    finally:
+        os.close(handle)
+
+
+def _sync_all(folder: Path, paths: Iterable[str]) -> None:
+    """One flush of the file system where there is a call for it, instead of one a file."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if _SYNCFS is None:
+            for path in paths:
+                _sync_folder(Path(path))
+        elif _SYNCFS(handle):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+    finally:
+        os.close(handle)
 
 
 def _copy(source: Path, path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from medgr2.infra.settings import StorageSettings
 
 DEADLINE_SECONDS = 60.0
+WRITERS = 16
 _MISSING = {"NoSuchKey", "404", "NotFound"}
 _NEXT = {
     "NoSuchBucket": "create the bucket, or correct MEDGR2_STORAGE__ROOT",
@@ -65,6 +67,11 @@ class S3Store:
     def put(self, key: str, data: bytes) -> None:
         with self._errors(key):
             self._s3.put_object(Bucket=self.bucket, Key=self._name(key), Body=data)
+
+    def put_all(self, objects: Mapping[str, bytes]) -> None:
+        with ThreadPoolExecutor(WRITERS) as pool:
+            for done in [pool.submit(self.put, key, data) for key, data in objects.items()]:
+                done.result()
 
     def create(self, key: str, data: bytes) -> bool:
         name, mark = self._name(key), uuid.uuid4().hex

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from medgr2.infra.images import ImageStore
@@ -21,6 +23,7 @@ from medgr2.schemas.intake import ReadingRules
 
 STAGE = "ingest"
 WORKER = "medgr2.tasks.intake.read:ReadWorker"
+GROUP, GROUP_BYTES, GROUP_SECONDS = 512, 32 << 20, 3.0
 HEADER = "dicom"
 """Source name under which patients of file headers are hashed."""
 
@@ -29,6 +32,22 @@ def reading_recipe(rules: ReadingRules, key_id: str) -> Recipe:
     """`key_id` names the patient key: with another key every file is read again, for other hashes and dates."""
     parameters: dict[str, Any] = {**rules.model_dump(mode="json"), "fingerprint": FINGERPRINT_VERSION, "key": key_id}
     return Recipe(stage=STAGE, code="2", parameters=parameters)
+
+
+@dataclass
+class _Group:
+    """What is written together: one flush of the disk costs as much as all of these decodings."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    since: float = field(default_factory=time.monotonic)
+
+    def is_full(self) -> bool:
+        return (
+            len(self.outcomes) >= GROUP
+            or sum(map(len, self.pictures.values())) > GROUP_BYTES
+            or time.monotonic() - self.since > GROUP_SECONDS
+        )
 
 
 class ReadWorker:
@@ -43,14 +62,21 @@ class ReadWorker:
         self._sandbox = Sandbox(self._rules, patient_secret(settings))
 
     def __call__(self, cells: Sequence[Cell]) -> Iterable[Outcome]:
+        """In groups: the pictures of a group are durable before anybody hears of them."""
         early: list[Outcome] = []
         contents: dict[int, str] = {}
-        read = self._sandbox.read_many(self._bytes(cells, contents, early))
-        for number, answer in read:
-            yield self._outcome(cells[number], contents.pop(number), answer)
-            yield from early
-            early.clear()
-        yield from early
+        group = _Group()
+        for number, answer in self._sandbox.read_many(self._bytes(cells, contents, early)):
+            group.outcomes.append(self._outcome(cells[number], contents.pop(number), answer, group.pictures))
+            if group.is_full():
+                yield from self._settled(group)
+                group = _Group()
+        group.outcomes += early
+        yield from self._settled(group)
+
+    def _settled(self, group: _Group) -> list[Outcome]:
+        self._images.put_all(group.pictures)
+        return group.outcomes
 
     def _bytes(
         self, cells: Sequence[Cell], contents: dict[int, str], early: list[Outcome]
@@ -68,18 +94,22 @@ class ReadWorker:
             contents[number] = content
             yield number, data, str(cell.inputs.get("suffix", ""))
 
-    def _outcome(self, cell: Cell, content: str, answer: Reading | UnreadableError) -> Outcome:
+    def _outcome(
+        self, cell: Cell, content: str, answer: Reading | UnreadableError, stored: dict[str, bytes]
+    ) -> Outcome:
         if isinstance(answer, BrokenError):
             return Outcome.failed(cell, answer.reason, answer.detail)
         if isinstance(answer, UnreadableError):
             return Outcome.rejected(cell, answer.reason, detail=answer.detail)
+        names = [sha256_hex(picture.data) for picture in answer.pictures]
+        stored.update((name, picture.data) for name, picture in zip(names, answer.pictures, strict=True))
         pictures = [
             {
-                "image_id": self._images.put(picture.data), "width": picture.width, "height": picture.height,
+                "image_id": name, "width": picture.width, "height": picture.height,
                 "media_type": picture.media_type, "bytes": len(picture.data), "part": picture.part,
                 "burned_in": picture.burned_in, "fingerprint": base64.b64encode(picture.fingerprint).decode(),
             }
-            for picture in answer.pictures
+            for name, picture in zip(names, answer.pictures, strict=True)
         ]  # fmt: skip
         value = {
             "content": content, "pictures": pictures, "modality": answer.modality, "anatomy": answer.anatomy,

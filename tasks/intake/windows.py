@@ -20,7 +20,8 @@ from medgr2.tasks.stage import StageRequest, run_stage
 from medgr2.tasks.stage_record import record_outcomes
 from medgr2.tasks.stage_request import StageResult
 
-BATCH = 64
+BATCH = 512
+"""A batch is flushed to the disk together."""
 SUFFIXES = frozenset(
     {".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".nii", ".gz", ".jp2", ".pdf", ".zip"}
 )
@@ -33,7 +34,11 @@ class Windows:
         self._survey = survey
         self._rules = rules
         # The share of failures is judged over the whole source, by the caller.
-        self.request = StageRequest(recipe=recipe, worker=WORKER, run=run, batch_size=BATCH, failure_limit=1.0)
+        # Each file has a deadline of its own, kept by the process that reads it.
+        self.request = StageRequest(
+            recipe=recipe, worker=WORKER, run=run, batch_size=BATCH, failure_limit=1.0,
+            deadline_seconds=BATCH * (rules.seconds + 5),
+        )  # fmt: skip
         self._journal = Journal(workspace.store, recipe.stage)
         self._reader = SourceReader(workspace.settings.storage)
         self._hashed: Callable[[str, str], str] = survey.hashed

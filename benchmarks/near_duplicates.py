@@ -94,6 +94,12 @@ def _crop(image: Picture, draw: Draw) -> Picture:
     return image.crop((round(left), round(top), round(right), round(bottom)))
 
 
+def _cut(image: Picture, draw: Draw) -> Picture:
+    """The worst crop of 4%: all of it from one side, along both axes."""
+    right, bottom = round(0.96 * image.width), round(0.96 * image.height)
+    return image.crop((image.width - right, 0, image.width, bottom) if draw.random() < 0.5 else (0, 0, right, bottom))
+
+
 def _text(image: Picture, draw: Draw) -> Picture:
     image = image.copy()
     words = "".join(draw.choice(list("ABCDEFGHKLMR0123456789 "), size=int(draw.integers(4, 14))))
@@ -129,6 +135,7 @@ CHANGES: dict[str, Callable[[Picture, Draw], Picture]] = {
     "contrast": _contrast,
     "gamma": _gamma,
     "cropped 2-5%": _crop,
+    "4% off two sides": _cut,
     "text": _text,
     "masked box": _mask,
     "mirrored": _mirror,
@@ -137,7 +144,7 @@ CHANGES: dict[str, Callable[[Picture, Draw], Picture]] = {
 
 
 def _mixed(count: int) -> Callable[[Picture, Draw], Picture]:
-    names = [name for name in CHANGES if not name.startswith("JPEG")]
+    names = [name for name in CHANGES if not name.startswith(("JPEG", "4%"))]
 
     def mix(image: Picture, draw: Draw) -> Picture:
         for name in draw.choice(names, size=count, replace=False):

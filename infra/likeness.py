@@ -68,22 +68,14 @@ def local_contrast(pixels: NDArray[np.uint8]) -> Pictures:
 def may_agree(a: Pictures, b: Pictures) -> Numbers:
     """A cheap look: how much of each quarter of `b` is explained by that quarter of `a`, moved a little; the worst
     quarter does not count. 1 is all of it."""
-    side = slice(2, SIDE - 2)
-
-    def quarters(pictures: Pictures) -> Numbers:
-        return pictures[:, side, side].reshape(-1, 2, 14, 2, 14)
-
-    def product(x: Numbers, y: Numbers) -> Numbers:
-        return np.einsum("nyixj,nyixj->nyx", x, y).reshape(-1, 4)
-
     across, down = np.zeros_like(a), np.zeros_like(a)
     across[:, :, 1:-1] = (a[:, :, 2:] - a[:, :, :-2]) / 2
     down[:, 1:-1] = (a[:, 2:] - a[:, :-2]) / 2
-    qa, qx, qy, qb = quarters(a), quarters(across), quarters(down), quarters(b)
+    qa, qx, qy, qb = (_tiles(each, 2) for each in (a, across, down, b))
     floor = np.float32(0.05 * 14 * 14)
-    aa, bb = product(qa, qa), product(qb, qb)
-    ab, xb, yb = np.maximum(product(qa, qb), 0), product(qx, qb), product(qy, qb)
-    xx, yy, xy = product(qx, qx) + floor, product(qy, qy) + floor, product(qx, qy)
+    aa, bb = _product(qa, qa), _product(qb, qb)
+    ab, xb, yb = np.maximum(_product(qa, qb), 0), _product(qx, qb), _product(qy, qb)
+    xx, yy, xy = _product(qx, qx) + floor, _product(qy, qy) + floor, _product(qx, qy)
     moved = (xb * xb * yy - 2 * xb * yb * xy + yb * yb * xx) / (xx * yy - xy * xy)
     explained = np.where(ab > 0, ab * ab / (aa + floor) + moved, 0) / (bb + floor)
     return np.sqrt(_middle(explained, np.maximum(aa, bb), 0.25, 1.0))
@@ -117,7 +109,7 @@ def _moved(pictures: Pictures, by: Numbers) -> Pictures:
 
     columns = take(_POSITION + by[:, 0:1] + by[:, 1:2] * _SPREAD)
     rows = take(_POSITION + by[:, 2:3] + by[:, 3:4] * _SPREAD)
-    moved: Pictures = rows @ pictures @ columns.transpose(0, 2, 1)
+    moved: Pictures = np.matmul(np.matmul(rows, pictures), columns.transpose(0, 2, 1))
     return moved
 
 
@@ -137,12 +129,18 @@ def _align(a: Pictures, b: Pictures) -> Numbers:
 
 
 def _tiles_agree(a: Pictures, b: Pictures) -> Numbers:
-    def tiles(pictures: Pictures) -> Numbers:
-        return pictures[:, 2:-2, 2:-2].reshape(-1, 4, 7, 4, 7)
+    ta, tb = _tiles(a, 4), _tiles(b, 4)
+    aa, bb = _product(ta, ta), _product(tb, tb)
+    return _middle(_product(ta, tb) / np.sqrt(aa * bb + 1), np.maximum(aa, bb), 0.25, 0.75)
 
-    def product(x: Numbers, y: Numbers) -> Numbers:
-        return np.einsum("nyixj,nyixj->nyx", x, y).reshape(-1, 16)
 
-    ta, tb = tiles(a), tiles(b)
-    aa, bb = product(ta, ta), product(tb, tb)
-    return _middle(product(ta, tb) / np.sqrt(aa * bb + 1.0), np.maximum(aa, bb), 0.25, 0.75)
+def _tiles(pictures: Pictures, across: int) -> Numbers:
+    """(pairs, across * across, pixels), without the rim, and each tile in one piece: products are 10 times faster."""
+    side = (SIDE - 4) // across
+    tiles = pictures[:, 2:-2, 2:-2].reshape(-1, across, side, across, side).transpose(0, 1, 3, 2, 4)
+    return np.ascontiguousarray(tiles).reshape(len(pictures), across * across, side * side)
+
+
+def _product(x: Numbers, y: Numbers) -> Numbers:
+    product: Numbers = np.einsum("ntp,ntp->nt", x, y)
+    return product

@@ -19,7 +19,7 @@ from medgr2.infra.pictures.fingerprint import SIDE, unpack
 
 SAME_PICTURE = 0.88
 """Agreement from which two pictures count as one. Measured by benchmarks/near_duplicates.py."""
-_COARSE, _CHEAP = 0.66, 0.68
+_COARSE, _CHEAP = 0.60, 0.62
 _CHUNK, _BLOCK, _PAIRS = 4096, 128, 512
 _GREY = np.float32(127 / LIMIT)
 _HIGHEST = 12

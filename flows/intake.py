@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from medgr2.infra.workspace import Workspace
 from medgr2.schemas.intake import IntakeParameters
+from medgr2.schemas.parameters import HELDOUT, SEED
 from medgr2.schemas.reports import IntakeReport, StageReport
 from medgr2.tasks.intake.ingest import ingest
-from medgr2.tasks.questions import HumanDataset, take_questions
+from medgr2.tasks.intake.layouts import layout_of
+from medgr2.tasks.questions import Rows, questions_in, take_questions
 from medgr2.tasks.stage import Announce, say_plan
 
 
@@ -30,11 +33,21 @@ def take_in(
     )
     reports: dict[str, StageReport] = {}
     published: list[str] = []
-    named: tuple[tuple[HumanDataset, Path | None], ...] = (("seed", seed), ("heldout", heldout))
-    for dataset, file in named:
+    left_out: Counter[str] = Counter()
+
+    def take(dataset: str, rows: Rows, folder: Path) -> None:
+        reports[dataset], version = take_questions(workspace, rows, folder, dataset, run=run, announce=announce)
+        published.append(version.ref)
+
+    for dataset, file in ((SEED, seed), (HELDOUT, heldout)):
         if file is not None:
-            reports[dataset], version = take_questions(workspace, file, dataset, run=run, announce=announce)
-            published.append(version.ref)
+            take(dataset, questions_in(file), file.parent)
+    if parameters is not None and parameters.layout:
+        layout = layout_of(source, parameters.layout)
+        questions = list(enumerate(layout.questions(), start=1))
+        left_out = layout.account().left_out
+        if questions:
+            take(layout.name, questions, layout.folder)
     return IntakeReport(
-        images=images, seed=reports.get("seed"), heldout=reports.get("heldout"), versions=tuple(published)
+        images=images, questions=reports, questions_left_out=dict(left_out), versions=tuple(published)
     )

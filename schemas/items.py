@@ -41,6 +41,8 @@ class Draft(BaseModel):
 class Item(Draft):
     """A draft bound to its image. `item_id` is the hash of the content, so the same item is the same row."""
 
+    # Questions of public benchmarks have none; nothing that is taught may be without.
+    rationale: str = Field(max_length=8000)
     image_id: str = Field(pattern=r"^[0-9a-f]{64}$")
     question_type: QuestionType
 

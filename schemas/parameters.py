@@ -12,7 +12,11 @@ from medgr2.schemas.vocabulary import QuestionType
 
 Reviewer = Literal["people", "phantoms"]
 EMBEDDED = "embedded"
-PEOPLE_DATASETS = ("seed", "heldout")
+SEED, HELDOUT = "seed", "heldout"
+BENCHMARK_DATASETS = ("omnimedvqa", "vqa-rad", "slake", "pathvqa", "med-r1")
+EVALUATION_DATASETS = (HELDOUT, *BENCHMARK_DATASETS)
+"""Nothing like their questions may be taught."""
+PEOPLE_DATASETS = (SEED, *EVALUATION_DATASETS)
 
 
 class GenerateParameters(BaseModel):

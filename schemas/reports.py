@@ -157,8 +157,10 @@ class IntakeReport(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     images: IngestReport
-    seed: StageReport | None = None
-    heldout: StageReport | None = None
+    questions: dict[str, StageReport] = {}
+    """By the dataset they went to."""
+    questions_left_out: dict[str, int] = {}
+    """Rows of a benchmark that hold no question that can be taken, by reason."""
     versions: tuple[str, ...] = ()
 
 

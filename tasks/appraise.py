@@ -15,7 +15,7 @@ from medgr2.models.shelf import Shelf
 from medgr2.models.signals import SIGNALS
 from medgr2.schemas.errors import DataError, NotFoundError
 from medgr2.schemas.items import Item
-from medgr2.schemas.parameters import RefreshParameters
+from medgr2.schemas.parameters import EVALUATION_DATASETS, RefreshParameters
 from medgr2.schemas.reports import AppraisalReport
 from medgr2.schemas.vocabulary import Origin, Split, Verdict
 from medgr2.tasks.generate import drafted, item_of
@@ -83,7 +83,7 @@ def _context(workspace: Workspace, night: Night) -> GateContext:
         history.update(versions.members(lake, versions.resolve(lake, f"{night.dataset}@{night.history}")))
     return GateContext(
         heldout=frozenset(row["image_id"] for row in images if row["split"] != Split.TRAIN),
-        evaluation=Shelf(_items(workspace, _members(workspace, "heldout"))),
+        evaluation=Shelf(_items(workspace, {i for name in EVALUATION_DATASETS for i in _members(workspace, name)})),
         history=Shelf(_items(workspace, history)),
     )
 

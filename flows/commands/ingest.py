@@ -17,6 +17,7 @@ from medgr2.infra.settings import load_settings
 @click.option("--labels", default="", help="CSV, Parquet or JSONL of labels; default labels.csv in SOURCE, if there.")
 @click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="Which column is which: diagnosis=Dx.")
 @click.option("--keep", multiple=True, metavar="COLUMN", help="A further column that becomes a label.")
+@click.option("--layout", default="", help="Layout of a public benchmark, with its questions: omnimedvqa, ... or auto.")
 @click.option("--reports", type=click.Choice(["scrub", "drop", "keep"]), default="scrub", show_default=True)
 @click.option("--burned-in", type=click.Choice(["mask", "quarantine", "off"]), default="mask", show_default=True)
 @click.option(

@@ -10,7 +10,7 @@ from typing import Any
 from medgr2.infra import versions
 from medgr2.infra.neighbours import Neighbours
 from medgr2.infra.workspace import Workspace
-from medgr2.schemas.parameters import PEOPLE_DATASETS
+from medgr2.schemas.parameters import EVALUATION_DATASETS
 from medgr2.schemas.reports import SplitAudit, SplitCheck
 from medgr2.schemas.vocabulary import Split
 from medgr2.tasks.intake.case import FACTS, contradict
@@ -108,13 +108,12 @@ def _of_benchmarks(workspace: Workspace, used: list[Row]) -> Iterator[str]:
 
 def _misplaced_items(workspace: Workspace, by_id: Mapping[str, Row]) -> tuple[int, Iterator[str]]:
     """The newest version of every dataset that may be trained on."""
-    names = sorted(set(workspace.lake.read("versions", ["dataset"])["dataset"].to_pylist()) - {"heldout"})
+    names = sorted(set(workspace.lake.read("versions", ["dataset"])["dataset"].to_pylist()) - {*EVALUATION_DATASETS})
     return _misplaced(workspace, names, by_id, Split.TRAIN)
 
 
 def _misplaced_questions(workspace: Workspace, by_id: Mapping[str, Row]) -> tuple[int, Iterator[str]]:
-    names = [name for name in PEOPLE_DATASETS if name == "heldout"]
-    return _misplaced(workspace, names, by_id, Split.HELDOUT)
+    return _misplaced(workspace, EVALUATION_DATASETS, by_id, Split.HELDOUT)
 
 
 def _misplaced(

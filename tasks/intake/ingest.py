@@ -25,7 +25,7 @@ from medgr2.tasks.intake.rows import image_rows
 from medgr2.tasks.intake.scrubbing import ReportScrub
 from medgr2.tasks.intake.settle import settle
 from medgr2.tasks.intake.survey import Survey
-from medgr2.tasks.intake.telling import read_telling
+from medgr2.tasks.intake.telling import find_telling
 from medgr2.tasks.intake.windows import Windows
 from medgr2.tasks.stage import Announce
 from medgr2.tasks.stage_record import record_run
@@ -48,7 +48,7 @@ def ingest(
     start = time.monotonic()
     hashed = patient_hasher(workspace.settings)
     opened = open_source(source, workspace.settings.storage)
-    telling = read_telling(opened, labels, parameters, workspace.settings.storage, hashed)
+    telling = find_telling(opened, labels, parameters, workspace.settings.storage)
     survey = Survey(opened, hashed)
     recipe = reading_recipe(parameters.rules, hashed("key", "id")[:16])
     receipt = Receipt(workspace, survey, recipe, telling.digest, parameters)
@@ -56,11 +56,12 @@ def ingest(
     if before is not None:
         announce(before.plan)
         return before.model_copy(update={"seconds": time.monotonic() - start})
+    told = telling.read(hashed)
     if not reread:
         survey.recall(workspace.lake, recipe)
     announce(survey.plan(recipe))
     windows = Windows(workspace, survey, recipe, parameters.rules, run)
-    builder = CandidatesBuilder(telling, survey.file_id)
+    builder = CandidatesBuilder(told, survey.file_id)
     failed = 0
     for window in windows:
         builder.add(window)
@@ -76,8 +77,8 @@ def ingest(
     report = _report(plan, candidates, case, rows, scrub).model_copy(
         update={
             "sidecars": survey.sidecars,
-            "columns_left_out": telling.left_out,
-            "labels_without_a_file": telling.unused(file.name for file in survey.files),
+            "columns_left_out": told.left_out,
+            "labels_without_a_file": told.unused(file.name for file in survey.files),
             "seconds": time.monotonic() - start,
         }
     )

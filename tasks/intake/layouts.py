@@ -73,6 +73,12 @@ class Layout:
         labels = Labels.build(images.batches(), self.folder.absolute(), (), hashed, digest)
         return labels, Account(rows, taken, left_out)
 
+    def account(self) -> Account:
+        """What became of its questions."""
+        rows = list(self.rows())
+        left_out = Counter(row.reason for row in rows if row.reason)
+        return Account(len(rows), sum(row.question is not None for row in rows), left_out)
+
     def questions(self) -> Iterator[Question]:
         """{file, question_type, question, options, answer, rationale}: the rationale is empty where they wrote none."""
         for row in self.rows():
@@ -112,6 +118,17 @@ def detect(folder: Path) -> Layout | None:
         if any(_fits(folder / file, benchmark) for file in files):
             return Layout(folder, benchmark, files)
     return None
+
+
+def layout_of(source: str, name: str) -> Layout:
+    """Named by a person; 'auto' looks which it is."""
+    found = detect(Path(source)) if name == "auto" else layout(Path(source), name)
+    if found is None:
+        raise NotFoundError(
+            "no benchmark's layout that is known here", where=source, kept=NOTHING,
+            next_command="name it with --layout, or take the folder in with --labels FILE",
+        )  # fmt: skip
+    return found
 
 
 def layout(folder: Path, name: str) -> Layout:

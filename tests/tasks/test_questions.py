@@ -14,7 +14,7 @@ from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.schemas.errors import DataError, NotFoundError
 from medgr2.schemas.intake import IntakeParameters
 from medgr2.tasks.intake.ingest import ingest
-from medgr2.tasks.questions import HumanDataset, take_questions
+from medgr2.tasks.questions import questions_in, take_questions
 
 GOOD = {
     "question_type": "Disease Diagnosis", "question": "What is seen?", "options": ["cyst", "nodule", "scar", "none"],
@@ -35,10 +35,10 @@ def workspace(tmp_path: Path, folder: Path) -> Workspace:
     return opened
 
 
-def ask(workspace: Workspace, folder: Path, rows: list[Any], dataset: HumanDataset = "seed") -> Any:
+def ask(workspace: Workspace, folder: Path, rows: list[Any], dataset: str = "seed") -> Any:
     file = folder / "questions.jsonl"
     file.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
-    return take_questions(workspace, file, dataset, run="test", announce=lambda plan: None)
+    return take_questions(workspace, questions_in(file), file.parent, dataset, run="test", announce=lambda plan: None)
 
 
 def test_good_questions_become_a_version_and_bad_ones_are_listed(workspace: Workspace, folder: Path) -> None:
@@ -82,4 +82,4 @@ def test_nothing_usable_is_an_error(workspace: Workspace, folder: Path) -> None:
     with pytest.raises(DataError, match="no usable question"):
         ask(workspace, folder, [{"file": "held.png", **GOOD}])
     with pytest.raises(NotFoundError, match="no questions file"):
-        take_questions(workspace, folder / "none.jsonl", "seed", run="test", announce=lambda plan: None)
+        list(questions_in(folder / "none.jsonl"))

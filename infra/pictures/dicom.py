@@ -56,7 +56,8 @@ def read_dicom(data: bytes, rules: ReadingRules, pseudonyms: Pseudonyms) -> Cont
 
 def _read(data: bytes, rules: ReadingRules, pseudonyms: Pseudonyms) -> Contents:
     try:
-        from medgr2.infra.pictures.deidentify import age_band, deidentify, kept_header
+        from medgr2.infra.pictures.deidentify import deidentify
+        from medgr2.infra.pictures.dicom_header import age_band, kept_header
         from medgr2.infra.pictures.dicom_pixels import frames_of
     except ImportError:
         raise MissingExtraError(

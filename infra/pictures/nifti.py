@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from medgr2.infra.pictures.aspect import squared
 from medgr2.infra.pictures.choice import within_the_middle
 from medgr2.infra.pictures.reading import BrokenError, Contents, Frame, RefusedError, UnreadableError
 from medgr2.schemas.errors import MissingExtraError
@@ -28,7 +29,6 @@ LABEL_INTENT = 1002
 FEWEST_GREYS = 16
 """Whole numbers with fewer values than that across all chosen slices are somebody's drawing of regions."""
 AIR, METAL = -1000.0, 2000.0
-WIDEST_ASPECT = 20.0
 
 
 def read_nifti(data: bytes, rules: ReadingRules) -> Contents:
@@ -196,15 +196,7 @@ def _upright(plane: Array, orientation: Array, zooms: list[float], rules: Readin
     if bodies[0] < bodies[1]:
         plane, zooms = np.swapaxes(plane, 0, 1), zooms[::-1]
     picture = Image.fromarray(np.ascontiguousarray(plane))
-    tall, wide = (abs(zoom) for zoom in zooms)
-    if not (math.isfinite(tall) and math.isfinite(wide) and tall > 0 and wide > 0):
-        return picture
-    aspect = tall / wide
-    if 1 / 1.05 < aspect < 1.05 or not 1 / WIDEST_ASPECT < aspect < WIDEST_ASPECT:
-        return picture
-    width, height = picture.size
-    size = (width, round(height * aspect)) if aspect > 1 else (round(width / aspect), height)
-    return picture.resize(size, Image.Resampling.BILINEAR) if size[0] * size[1] <= rules.max_pixels else picture
+    return squared(picture, abs(zooms[0]), abs(zooms[1]), rules.max_pixels)
 
 
 def _free_texts(header: Any, start: bytes) -> Counter[str]:

@@ -69,6 +69,8 @@ EXPECTED_TO_FAIL = {
     "liver_deflate.dcm": (RefusedError, "not_a_picture"),
     "parametric_map_float.dcm": (RefusedError, "not_a_picture"),
 }
+SQUARED = {"color-px.dcm": (256, 160), "color-pl.dcm": (256, 160)}
+"""Their PixelAspectRatio is 4:3."""
 MODALITIES = {"CT": "CT", "MR": "MRI", "US": "Ultrasound", "CR": "X-Ray"}
 
 
@@ -89,7 +91,7 @@ def test_every_awkward_file_is_a_picture_or_has_its_reason(row: dict[str, str]) 
     colour = shape[-1] == 3 or row["photometric"] == "PALETTE COLOR"
     assert len(contents.frames) == min(frames, 3)
     for frame in contents.frames:
-        assert frame.image.size == (columns, rows)
+        assert frame.image.size == SQUARED.get(row["file"], (columns, rows))
         assert frame.image.mode == ("RGB" if colour else "L")
         assert frame.original is None
         assert len(np.unique(np.asarray(frame.image))) > 3
@@ -327,6 +329,20 @@ def test_the_window_of_a_frame_is_its_own() -> None:
     data = as_bytes(ds)
     assert shown(data, 0).mean() > 240
     assert shown(data, 1).mean() < 20
+
+
+@pytest.mark.parametrize(
+    ("values", "size"),
+    [
+        ({"PixelSpacing": [2, 1]}, (64, 96)),
+        ({"PixelAspectRatio": [1, 2]}, (128, 48)),
+        ({"PixelSpacing": [1, 1], "PixelAspectRatio": [1, 2]}, (64, 48)),
+        ({"PixelSpacing": [0, 1]}, (64, 48)),
+        ({"PixelSpacing": [1000, 1]}, (64, 48)),
+    ],
+)
+def test_pixels_are_made_square(values: dict[str, Any], size: tuple[int, int]) -> None:
+    assert read(as_bytes(data_set(**values))).frames[0].image.size == size
 
 
 def test_frames_are_spread_over_the_film() -> None:
@@ -568,8 +584,8 @@ def test_a_damaged_file_is_a_picture_or_has_a_reason(changes: list[tuple[int, in
 
 
 def test_without_the_extra_the_command_to_install_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("medgr2.infra.pictures.dicom_pixels", "medgr2.infra.pictures.deidentify"):
-        monkeypatch.delitem(sys.modules, name)
+    for name in ("dicom_pixels", "dicom_header", "deidentify"):
+        monkeypatch.delitem(sys.modules, f"medgr2.infra.pictures.{name}")
     monkeypatch.setitem(sys.modules, "dicomanonymizer.simpledicomanonymizer", None)
     with pytest.raises(MissingExtraError) as missing:
         read(BASE)

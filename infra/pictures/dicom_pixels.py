@@ -106,6 +106,9 @@ def _check_codestream(ds: Dataset, index: int, count: int, rules: ReadingRules) 
     size = codestream_size(get_frame(ds.PixelData, index, number_of_frames=count, extended_offsets=offsets))
     if size is not None and size[0] * size[1] > rules.max_pixels:
         raise RefusedError("too_many_pixels", f"{size[0]} x {size[1]} in its compressed stream")
+    if size is not None and size != (int(ds.Columns), int(ds.Rows)):
+        # GDCM ends the process over it.
+        raise BrokenError("undecodable", "its compressed stream has another size than its header")
 
 
 def codestream_size(stream: bytes) -> tuple[int, int] | None:

@@ -499,6 +499,14 @@ def test_a_compressed_stream_larger_than_its_header_says_is_refused() -> None:
     assert refused.value.reason == "too_many_pixels"
 
 
+@pytest.mark.parametrize("syntax", list(THREES))
+def test_a_compressed_stream_of_another_size_does_not_reach_the_decoder(syntax: str) -> None:
+    ds = data_set(np.zeros((48, 64), np.uint8))
+    with pytest.raises(BrokenError) as broken:
+        read(as_bytes(ds, syntax, [base64.b64decode(THREES[syntax])]))
+    assert broken.value.detail == "its compressed stream has another size than its header"
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "JPEG2000"])
 def test_the_size_of_a_compressed_stream(kind: str) -> None:
     out = io.BytesIO()

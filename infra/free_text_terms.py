@@ -117,16 +117,18 @@ _PARTICLE = (
     r"(?:(?:[Aa]l|[Ee]l|bin|ibn|[Vv]an|[Vv]on|[Dd]er|[Dd]en|[Dd]e|[Dd]i|[Dd]a|[Dd]el|[Ll]a|[Ll]e|[Dd]u|dos|ten|ter)"
     r"[ \-])"
 )
-_WORD = r"\p{Lu}[\p{L}\p{M}]*(?:['\u2019\-]\p{L}[\p{L}\p{M}]*)*"
+# Every repetition has an end: a page without a space must not cost a minute.
+_WORD = r"\p{Lu}[\p{L}\p{M}]{0,40}+(?:['\u2019\-]\p{L}[\p{L}\p{M}]{0,40}+){0,3}+"
+_START = r"(?<![\p{L}\p{M}'\u2019\-])"
 _TOKEN = rf"(?:\p{{Lu}}\.|{_PARTICLE}{{0,2}}{_WORD})"
 _NAME = rf"{_TOKEN}(?:[ ]?(?<=[ .]){_TOKEN}){{0,3}}"
 _BARE_NAME = (
-    rf"\b(?i:{'|'.join(sorted(GIVEN_NAMES))})\b(?<=\p{{Lu}}[\p{{L}}]+)(?:[ ]\p{{Lu}}\.?(?=[ ]))?[ ]"
-    rf"(?!(?i:{'|'.join(sorted(NOT_NAMES | EPONYMS))})\b){_PARTICLE}{{0,2}}\p{{Lu}}[\p{{L}}\p{{M}}]+"
-    rf"(?:['\u2019\-]\p{{L}}+)*+\b(?!(?:['\u2019]s)?[ ]{EPONYM_NOUN}\b)"
+    rf"\b(?i:{'|'.join(sorted(GIVEN_NAMES))})\b(?<=\p{{Lu}}[\p{{L}}]{{1,12}})(?:[ ]\p{{Lu}}\.?(?=[ ]))?[ ]"
+    rf"(?!(?i:{'|'.join(sorted(NOT_NAMES | EPONYMS))})\b){_PARTICLE}{{0,2}}{_WORD}\b"
+    rf"(?!(?:['\u2019]s)?[ ]{EPONYM_NOUN}\b)"
 )
-_FULL_NAME = rf"{_TOKEN}(?:[ ]?(?<=[ .]){_TOKEN}){{1,3}}"
-_LISTED = rf"{_WORD},[ ]?{_WORD}(?:[ ]\p{{Lu}}\b\.?)?"
+_FULL_NAME = rf"{_START}{_TOKEN}(?:[ ]?(?<=[ .]){_TOKEN}){{1,3}}"
+_LISTED = rf"{_WORD}(?:[ ]{_WORD})?,[ ]?{_WORD}(?:[ ]\p{{Lu}}\b\.?)?"
 _ANY_NAME = rf"(?:{_LISTED}|{_NAME})"
 _ROLE = (
     r"nurse|technologist|technician|radiographer|radiologist|sonographer|surgeon|neurosurgeon|pathologist|oncologist|"
@@ -138,8 +140,9 @@ _TITLE = (
     r"(?:,?[ ](?:Dr|Prof|med|Professor)\b\.?){0,3}"
 )
 _LABEL = (
-    rf"patient(?:in|'s)?(?:[ ]name)?|(?:pt|last|first|given|family|maiden|full)?[ ]?name|surname|(?:referring|ordering|"
-    rf"requesting|attending|reporting|performing|reading)(?:[ ](?:{_ROLE}|doctor|md))?|{_ROLE}|operator|doctor|"
+    r"paciente?|nombre|nome?|prénom|vorname|nachname|patient(?:in|'s)?(?:[ ]name)?|"
+    r"(?:pt|last|first|given|family|maiden|full)?[ ]?name|surname|"
+    rf"(?:referring|ordering|requesting|attending|reporting|performing|reading)(?:[ ](?:{_ROLE}|doctor|md))?|{_ROLE}|operator|doctor|"
     r"consultant|resident|fellow|next[ ]of[ ]kin|guardian|contact|attn|attention|cc|signed|author|witness|"
     r"dictated|reported|verified"
 )
@@ -163,7 +166,7 @@ _DAY_NUMBER = r"(?:0?[1-9]|[12]\d|3[01])"
 _NUMBERS = r"(?<![\d.\-/])"
 _NO_MORE = r"(?![.\-/]?\d|[ ]?(?:mm|cm|ml|mg)\b)"
 
-_CAPITAL = r"(?:St\.|Saint|\p{Lu}[\p{L}'\u2019\-]+)"
+_CAPITAL = r"(?:St\.|Saint|\p{Lu}[\p{L}'\u2019\-]{1,40}+)"
 _HOUSE = (
     r"(?:Hospitals?|Clinics?|Klinik|Klinikum|Krankenhaus|(?:Medical|Health|Imaging|Cancer|Radiology)[ ]Cent(?:er|re)|"
     r"Medical[ ]Group|Infirmary|Sanatorium|Nursing[ ]Home|Hospice|Care[ ]Home|High[ ]School|School|University|College|"
@@ -181,7 +184,7 @@ _NUMBERED = (
     r"pager|unit|bed|room|invoice|reference|ref|registration"
 )
 _NUMBER_WORD = r"(?:number|num|no|nr|id|identifier|code)\b\.?"
-_CODE = r"(?!(?:19|20)\d\d\b)(?=(?:[\w\-/]*\d){3})[\p{L}\d](?:[\w\-/]*[\p{L}\d])"
+_CODE = r"(?!(?:19|20)\d\d\b)(?=(?:[\w\-/]{0,30}?\d){3})[\p{L}\d](?:[\w\-/]{0,40}[\p{L}\d])"
 
 RULES: tuple[Rule, ...] = (
     Rule("NAME", "after a title", rf"{_TITLE},?[ ](?!Mary[ ]Joseph)\K{_NAME}"),
@@ -204,16 +207,15 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "NAME",
         "a relation",
-        rf"(?i:\b(?:daughter|son|wife|husband|mother|father|brother|sister|partner|friend|"
-        r"aunt|uncle|niece|nephew)),?[ ]"
-        rf"\K{_FULL_NAME}",
+        rf"(?i:\b(?:daughter|son|wife|husband|mother|father|brother|sister|partner|friend|neighbou?r|aunt|uncle|niece|"
+        rf"nephew|pcp|baby(?:[ ](?:boy|girl))?)),?[ ](?!Mary[ ]Joseph)\K{_NAME}",
     ),
     Rule("NAME", "under regards", rf"(?i:\b(?:regards|sincerely|yours)),?[ ]?\n+\K{_NAME}"),
     Rule("NAME", "a given name first", _BARE_NAME),
     Rule("NAME", "all small", r"\b(?:dr|drs|mrs|prof)\b\.?[ ]\K\p{Ll}{3,}"),
-    Rule("NAME", "caret", r"\b\p{L}[\p{L}'\-]*(?:\^+[\p{L}'\-]+)+"),
-    Rule("NAME", "SURNAME,GIVEN", r"\b\p{Lu}[\p{Lu}'\-]{2,},\p{Lu}{3,}\b"),
-    Rule("DATE", "day month", rf"{_DAY}[ \-]?(?:of[ ])?{_MONTH}(?:,?[ \-]?{_YEAR}|-\d\d\b)?"),
+    Rule("NAME", "caret", r"\b\p{L}[\p{L}'\-]{0,40}+(?:\^{1,4}[\p{L}'\-]{1,40}+){1,5}+"),
+    Rule("NAME", "SURNAME,GIVEN", r"\b\p{Lu}[\p{Lu}'\-]{2,40}+,\p{Lu}{3,40}+\b"),
+    Rule("DATE", "day month", rf"{_DAY}[ \-]?(?:(?:of|de)[ ])?{_MONTH}(?:(?:,?[ \-]?|[ ]de[ ]){_YEAR}|-\d\d\b)?"),
     Rule("DATE", "day May", rf"{_DAY}[ \-]?(?:of[ ])?{_MAY}(?:,?[ \-]?{_YEAR}|-\d\d\b|(?=\s*(?:[.,;:)]|$)))"),
     Rule("DATE", "month day", rf"\b(?:{_MONTH}|{_MAY})[ ]{_DAY_NUMBER}(?:st|nd|rd|th)?\b{_NO_UNIT}(?:,?[ ]{_YEAR})?"),
     Rule("DATE", "month year", rf"\b(?:{_MONTH}|{_MAY})(?:,?[ \-]|[ ]of[ ]){_YEAR}\b"),
@@ -231,7 +233,11 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("AGE", "aged", r"(?i:\bage[d:]{0,2}[ ](?:of[ ])?)\K(?:9\d|1[0-2]\d)\b(?![.,]\d)"),
     Rule("AGE", "header", r"\b0?(?:9\d|1[0-2]\d)Y\b"),
-    Rule("EMAIL", "address", r"[\p{L}\d._%+\-]+@[\p{L}\d\-]+(?:\.[\p{L}\d\-]+)+"),
+    Rule(
+        "EMAIL",
+        "address",
+        r"(?<![\p{L}\d._%+\-])[\p{L}\d._%+\-]{1,64}+@[\p{L}\d\-]{1,63}+(?:\.[\p{L}\d\-]{1,63}+){1,8}+",
+    ),
     Rule("URL", "address", r"(?i:\b(?:https?|ftp|file)://|\bwww\.)[^\s<>\"')\]]*[^\s<>\"')\].,;]"),
     Rule(
         "PHONE",
@@ -272,4 +278,10 @@ RULES: tuple[Rule, ...] = (
         rf"(?i:\b(?:resident[ ]of|native[ ]of|(?:lives|living|residing|resides|born|works)[ ](?:in|at)))"
         rf"[ ]\K{_CAPITAL}(?:,?[ ]{_CAPITAL}){{0,3}}",
     ),
+    Rule("NAME", "given name last", rf"{_START}{_WORD},[ ]?(?=\p{{Lu}})(?i:{'|'.join(sorted(GIVEN_NAMES))})\b"),
+    Rule("NAME", "before a birthday", rf"{_START}{_LISTED}(?=,?[ ]\(?(?i:geb|dob|born|née?|nacid[oa])\b)"),
+    Rule("NAME", "initials", r"(?i:\binitials?:?[ ])\K\p{Lu}{2,4}\b"),
+    Rule("DATE", "without its year", r"(?i:\b(?:on|dated)[ ])\K(?:0?[1-9]|1[0-2])/(?:0?[1-9]|[12]\d|3[01])(?![\d/%])"),
+    Rule("DATE", "a short year", r"(?i:\b(?:in|since)[ ])\K['\u2019]\d\d\b"),
+    Rule("PLACE", "road", rf"\b(?:{_CAPITAL}[ ]){{1,2}}(?:Street|Avenue|Road|Lane|Boulevard)\b"),
 )

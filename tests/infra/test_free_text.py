@@ -38,6 +38,15 @@ def test_identifiers_go(scrubber: Scrubber, part: str) -> None:
 
 
 @needs_recogniser
+def test_of_people_in_prose_most_go(scrubber: Scrubber) -> None:
+    """Names and towns that nothing announces need a trained pipeline: the rules alone are known to leave some."""
+    cases = [case for case in CASES if case["part"] == "narrative"]
+    left = [value for case in cases for value in case["hide"] if value in scrubber.scrub(case["text"]).text]
+    assert sum(len(case["hide"]) for case in cases) > 30
+    assert len(left) <= 5, left
+
+
+@needs_recogniser
 @pytest.mark.parametrize("part", ["tune", "held"])
 def test_medicine_stays(scrubber: Scrubber, part: str) -> None:
     cases = [case for case in CASES if not case["hide"] and case["part"] == part]
@@ -59,6 +68,12 @@ def test_medicine_stays(scrubber: Scrubber, part: str) -> None:
         ("a 94-year-old and an 89-year-old", "a [AGE]-year-old and an 89-year-old"),
         ("Dr. Graves: Graves disease", "Dr. [NAME]: Graves disease"),
         ("write to a.b@c.example or see https://d.example/e", "write to [EMAIL] or see [URL]"),
+        ("Signed by\nAnna Kowalczyk", "Signed by\n[NAME]"),
+        ("Olga Petrova slept. Robert Jones bandage.", "[NAME] slept. Robert Jones bandage."),
+        ("prior study 2019, TR 2000", "prior study 2019, TR 2000"),
+        ("MR Angiography; MS Lesions; DR Chest", "MR Angiography; MS Lesions; DR Chest"),
+        ("LEVEL 2 MAY REPRESENT METASTASIS", "LEVEL 2 MAY REPRESENT METASTASIS"),
+        ("lobe.No mass in Outside Hospital CT", "lobe.No mass in Outside Hospital CT"),
         ("MRN: 4471920, call 555-201-8876", "MRN: [ID], call [PHONE]"),
     ],
 )
@@ -94,7 +109,11 @@ def test_names_of_the_house() -> None:
 
 
 @needs_recogniser
-@pytest.mark.parametrize("text", ["", "  \n", "(", "[NAME] [DATE]", "\\K(?i:", "á" * 5000, "1" * 3000, "A." * 2000])
+@pytest.mark.parametrize(
+    "text",
+    ["", "  \n", "(", "[NAME] [DATE]", "\\K(?i:", "á" * 5000, "1" * 3000, "A." * 2000, "A-b" * 7000, "John " * 3000],
+)
+@pytest.mark.timeout(120)
 def test_any_text_comes_through(scrubber: Scrubber, text: str) -> None:
     result = scrubber.scrub(text, known=["((((", "[abc", "\\\\\\", "a.b*c", "(1234", "White(", ""])
     assert isinstance(result.text, str)
@@ -114,10 +133,10 @@ def test_an_installed_pipeline_is_used(tmp_path: Path) -> None:
     pipeline = spacy.blank("en")
     ruler = pipeline.add_pipe("entity_ruler")
     ruler.add_patterns(  # type: ignore[attr-defined]
-        [{"label": "PERSON", "pattern": "Amina Diallo"}, {"label": "PERSON", "pattern": "Crohn"}]
+        [{"label": "PERSON", "pattern": "Nkem Diallo"}, {"label": "PERSON", "pattern": "Crohn"}]
     )
     pipeline.to_disk(tmp_path / "pipeline")
-    text = "Amina Diallo tolerated the scan; Crohn disease."
+    text = "Nkem Diallo tolerated the scan; Crohn disease."
     assert Scrubber().scrub(text).text == text
     assert Scrubber(model=str(tmp_path / "pipeline")).scrub(text).text == "[NAME] tolerated the scan; Crohn disease."
 

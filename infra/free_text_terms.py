@@ -142,7 +142,8 @@ _TITLE = (
 _LABEL = (
     r"paciente?|nombre|nome?|prénom|vorname|nachname|patient(?:in|'s)?(?:[ ]name)?|"
     r"(?:pt|last|first|given|family|maiden|full)?[ ]?name|surname|"
-    rf"(?:referring|ordering|requesting|attending|reporting|performing|reading)(?:[ ](?:{_ROLE}|doctor|md))?|{_ROLE}|operator|doctor|"
+    rf"(?:referring|ordering|requesting|attending|reporting|performing|reading)"
+    rf"(?:[ ](?:{_ROLE}|doctor|md))?|{_ROLE}|operator|doctor|"
     r"consultant|resident|fellow|next[ ]of[ ]kin|guardian|contact|attn|attention|cc|signed|author|witness|"
     r"dictated|reported|verified"
 )

@@ -16,11 +16,13 @@ from medgr2.infra.pictures.wire import LONGEST_SUFFIX, Garbled, Opening, decode
 from medgr2.schemas.errors import MissingExtraError
 from medgr2.schemas.intake import ReadingRules
 
-IN_FLIGHT_FILES = 32
+IN_FLIGHT_FILES = 64
 IN_FLIGHT_BYTES = 64 << 20
 GRACE_SECONDS = 0.5
 """The child ends itself at the limit. Only one that was taken over gets so far as to be ended from here."""
 
+NAP_SECONDS = 0.001
+"""While the child has plenty to do, its answers are awaited in batches: waking for each slows both sides down."""
 SLOWEST_BYTES_PER_SECOND = 100e6
 
 
@@ -95,6 +97,8 @@ class Sandbox:
     def _answers(self, wait: bool) -> Iterator[tuple[int, Reading | UnreadableError]]:
         process = self._started()
         self._send(process)
+        if wait and self._sent >= IN_FLIGHT_FILES // 2:
+            time.sleep(NAP_SECONDS)
         try:
             answers = process.exchange(max(0.0, self._deadline() - time.monotonic()) if wait else 0.0)
             for text, blob in answers:

@@ -48,6 +48,4 @@ def take_in(
         left_out = layout.account().left_out
         if questions:
             take(layout.name, questions, layout.folder)
-    return IntakeReport(
-        images=images, questions=reports, questions_left_out=dict(left_out), versions=tuple(published)
-    )
+    return IntakeReport(images=images, questions=reports, questions_left_out=dict(left_out), versions=tuple(published))

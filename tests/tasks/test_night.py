@@ -20,8 +20,8 @@ from medgr2.infra.versions import members, resolve
 from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.models.registry import Registration, Registry
 from medgr2.schemas.errors import DataError
-from medgr2.schemas.items import Item
 from medgr2.schemas.intake import IntakeParameters
+from medgr2.schemas.items import Item
 from medgr2.schemas.parameters import RefreshParameters
 from medgr2.schemas.reports import AppraisalReport, Plan, PublishReport
 from medgr2.schemas.vocabulary import Role
@@ -63,7 +63,13 @@ def workspace(tmp_path: Path, worlds: tuple[EmbeddedWorld, EmbeddedWorld]) -> Wo
 def take(workspace: Workspace, world: EmbeddedWorld) -> None:
     folder = world.hospital
     take_in(
-        workspace, str(folder), run="in", parameters=IntakeParameters(reports="keep"), seed=folder / "seed_qa.jsonl", heldout=folder / "heldout.jsonl", announce=quiet
+        workspace,
+        str(folder),
+        run="in",
+        parameters=IntakeParameters(reports="keep"),
+        seed=folder / "seed_qa.jsonl",
+        heldout=folder / "heldout.jsonl",
+        announce=quiet,
     )
 
 

@@ -59,7 +59,7 @@ def draw(folder: Path, pictures: list[Image.Image], side: int, count: int) -> No
             grain = rng.normal(0, 4, (side, side, 1))
             grey = Image.fromarray(np.clip(np.asarray(mixed) + grain, 0, 255).astype(np.uint8))
             grey.save(folder / f"{n:06d}.jpg", quality=88)
-            labels.write(f"{n:06d}.jpg,CT,finding {n % 5},p{n // 3}\n")
+            labels.write(f"{n:06d}.jpg,CT,nodule,p{n // 3}\n")
 
 
 def run(command: list[str], environment: dict[str, str]) -> dict[str, float]:

@@ -6,7 +6,6 @@ import re
 
 from medgr2.schemas.errors import UsageError
 
-
 _UNUSABLE = re.compile(r"[\x00-\x1f\\]")
 
 

@@ -53,14 +53,14 @@ class FolderStore:
         temporary = {key: f"{folder}/{uuid.uuid4().hex}" for key in objects}
         try:
             _make_folder(folder)
-            parents = {str(self.local_path(key).parent) for key in objects}
+            parents = {f"{self.uri}/{check_key(key).rpartition('/')[0]}" for key in objects}
             for parent in parents:
                 os.makedirs(parent, exist_ok=True) if _SYNCFS else _make_folder(Path(parent))  # noqa: PTH103
             for key, path in temporary.items():
                 _write_unsynced(path, objects[key])
             _sync_all(folder, temporary.values())
             for key, path in temporary.items():
-                os.replace(path, f"{self.root}/{key}")  # noqa: PTH105  many small files: Path costs more than the call
+                os.replace(path, f"{self.uri}/{key}")  # noqa: PTH105  many small files: Path costs more than the call
             _sync_all(folder, parents)
         except OSError as e:
             raise self._error(e) from None
@@ -74,7 +74,7 @@ class FolderStore:
 
     def exists(self, key: str) -> bool:
         try:
-            return self.local_path(key).is_file()
+            return os.path.isfile(f"{self.uri}/{check_key(key)}")  # noqa: PTH113  asked of every picture
         except OSError as e:
             raise self._error(e) from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import hmac
 import os
 import secrets
@@ -21,7 +20,7 @@ def patient_hasher(settings: Settings) -> Callable[[str, str], str]:
     key = patient_secret(settings)
 
     def hashed(source: str, patient: str) -> str:
-        return hmac.new(key, f"{source}\0{patient}".encode(), hashlib.sha256).hexdigest()
+        return hmac.digest(key, f"{source}\0{patient}".encode("utf-8", "surrogateescape"), "sha256").hex()
 
     return hashed
 

@@ -64,10 +64,11 @@ class ReadWorker:
     def __call__(self, cells: Sequence[Cell]) -> Iterable[Outcome]:
         """In groups: the pictures of a group are durable before anybody hears of them."""
         early: list[Outcome] = []
-        contents: dict[int, str] = {}
+        contents: dict[int, tuple[str, bytes]] = {}
         group = _Group()
         for number, answer in self._sandbox.read_many(self._bytes(cells, contents, early)):
-            group.outcomes.append(self._outcome(cells[number], contents.pop(number), answer, group.pictures))
+            content, data = contents.pop(number)
+            group.outcomes.append(self._outcome(cells[number], content, data, answer, group.pictures))
             if group.is_full():
                 yield from self._settled(group)
                 group = _Group()
@@ -79,7 +80,7 @@ class ReadWorker:
         return group.outcomes
 
     def _bytes(
-        self, cells: Sequence[Cell], contents: dict[int, str], early: list[Outcome]
+        self, cells: Sequence[Cell], contents: dict[int, tuple[str, bytes]], early: list[Outcome]
     ) -> Iterator[tuple[int, bytes, str]]:
         for number, cell in enumerate(cells):
             try:
@@ -91,17 +92,18 @@ class ReadWorker:
             if cell.image and content != cell.image:
                 early.append(Outcome.failed(cell, "changed_while_reading"))
                 continue
-            contents[number] = content
+            contents[number] = content, data
             yield number, data, str(cell.inputs.get("suffix", ""))
 
     def _outcome(
-        self, cell: Cell, content: str, answer: Reading | UnreadableError, stored: dict[str, bytes]
+        self, cell: Cell, content: str, data: bytes, answer: Reading | UnreadableError, stored: dict[str, bytes]
     ) -> Outcome:
         if isinstance(answer, BrokenError):
             return Outcome.failed(cell, answer.reason, answer.detail)
         if isinstance(answer, UnreadableError):
             return Outcome.rejected(cell, answer.reason, detail=answer.detail)
-        names = [sha256_hex(picture.data) for picture in answer.pictures]
+        # A file that held nothing but its picture comes back as the very bytes that were sent.
+        names = [content if picture.data is data else sha256_hex(picture.data) for picture in answer.pictures]
         stored.update((name, picture.data) for name, picture in zip(names, answer.pictures, strict=True))
         pictures = [
             {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import PurePosixPath
+from os.path import splitext
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,7 +31,7 @@ class Survey:
         self.files: list[SourceFile] = []
         self.sidecars = 0
         for file in source.files():
-            if PurePosixPath(file.name).suffix.lower() in SIDECARS:
+            if suffix_of(file.name) in SIDECARS:
                 self.sidecars += 1
             else:
                 self.files.append(file)
@@ -60,6 +60,8 @@ class Survey:
 
     def content(self, file: SourceFile) -> str | None:
         """The hash of its bytes, if it was read before and has not been touched since."""
+        if not self._noted:
+            return None
         size, stamp, content, _ = self._noted.get(self.file_id(file), (-1, "", "", ""))
         return content if content and size == file.size and stamp == file.stamp else None
 
@@ -76,6 +78,10 @@ class Survey:
     def windows(self) -> Iterator[Sequence[SourceFile]]:
         for start in range(0, len(self.files), WINDOW):
             yield self.files[start : start + WINDOW]
+
+
+def suffix_of(name: str) -> str:
+    return splitext(name)[1].lower()  # noqa: PTH122  of every name: Path costs more
 
 
 def newest(rows: pa.Table) -> pa.Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from medgr2.infra.journal import Journal
 from medgr2.infra.sources import KEPT, SourceFile, SourceReader, locate
@@ -15,7 +15,7 @@ from medgr2.schemas.intake import ReadingRules
 from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks.intake.candidates import Read
 from medgr2.tasks.intake.read import WORKER
-from medgr2.tasks.intake.survey import Survey
+from medgr2.tasks.intake.survey import Survey, suffix_of
 from medgr2.tasks.stage import StageRequest, run_stage
 from medgr2.tasks.stage_record import record_outcomes
 from medgr2.tasks.stage_request import StageResult
@@ -67,7 +67,7 @@ class Windows:
             return Read(file, "", None, "unreadable")
         if file.size > self._rules.max_bytes:
             return Read(file, "", None, "too_many_bytes", Verdict.REJECTED.value)
-        suffix = PurePosixPath(file.name).suffix.lower()
+        suffix = suffix_of(file.name)
         inputs = {"suffix": suffix} if suffix in SUFFIXES else {}
         locator = locate(self._survey.source, file.name)
         if self._survey.source.address.startswith("s3://"):

@@ -9,8 +9,9 @@ import contextlib
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,8 +23,16 @@ from medgr2.schemas.errors import ConflictError, StorageError, UsageError
 from medgr2.schemas.tables import Table
 
 DEADLINE_SECONDS = 120.0
+ROW_GROUP = 16_384
+"""Rows that are written, and later read, together: a writer holds no more of them in memory."""
 STATISTICS = "delta.dataSkippingStatsColumns"
 T = TypeVar("T")
+
+
+class Amendment(NamedTuple):
+    replaces: bool
+    """Whether any of the rows takes the place of one that is held."""
+    parts: Iterable[Rows]
 
 
 class Lake:
@@ -72,20 +81,22 @@ class Lake:
 
         return self.retry(f"append to {table}", attempt)
 
-    def amend(self, table: str, make: Callable[[pa.Table], Rows], *, key: str) -> None:
+    def amend(
+        self, table: str, make: Callable[[pa.Table], Amendment], *, key: str, columns: Sequence[str] | None = None
+    ) -> None:
         """Write the rows that `make` makes of all that the table holds: a row whose key is there replaces the old
         one. One commit; when anybody committed in between, the rows are made again from what is there then."""
 
         def attempt() -> None:
             with self.state(table, write=True) as delta:
-                held = self.read_at(delta, table)
-                data = to_arrow(table, make(held))
-                if data.num_rows == 0:
+                replaces, parts = make(self.read_at(delta, table, columns))
+                rows = _stream(table, parts)
+                if rows is None:
                     return
-                if pc.any(pc.is_in(data[key], value_set=held[key])).as_py():
-                    self._merge(delta, data, key)
+                if replaces:
+                    self._merge(delta, rows.read_all(), key)
                 else:
-                    self.commit(delta, data, strict=True)
+                    self.commit(delta, rows, strict=True)
 
         self.retry(f"amend {table}", attempt)
 
@@ -185,20 +196,28 @@ class Lake:
         return delta
 
     def commit(
-        self, delta: Any, data: pa.Table, *, claims: Mapping[str, int] | None = None, strict: bool = False
+        self,
+        delta: Any,
+        data: pa.Table | pa.RecordBatchReader,
+        *,
+        claims: Mapping[str, int] | None = None,
+        strict: bool = False,
     ) -> None:
         """One commit on top of exactly this state: each claim is refused if anybody claimed that name since;
         strict refuses if anybody committed anything since. A refusal is a CommitFailedError; see `retry`."""
-        from deltalake import CommitProperties, Transaction, write_deltalake
+        from deltalake import CommitProperties, Transaction, WriterProperties, write_deltalake
 
         names = {f.name for f in delta.schema().fields}
-        for extra in sorted(names - set(data.column_names)):  # a newer release added it
+        if missing := sorted(names - set(data.schema.names)):
+            data = data if isinstance(data, pa.Table) else data.read_all()
+        for extra in missing:  # a newer release added it
             field = pa.schema(delta.schema().to_arrow()).field(extra)
             data = data.append_column(field, pa.nulls(data.num_rows, field.type))
         write_deltalake(
             delta,
             data,
             mode="append",
+            writer_properties=WriterProperties(max_row_group_size=ROW_GROUP),
             commit_properties=CommitProperties(
                 app_transactions=[Transaction(name, number) for name, number in (claims or {}).items()],
                 max_commit_retries=0 if strict else None,
@@ -245,6 +264,16 @@ class Lake:
             return schema.empty_table().select(list(columns) if columns else schema.names)
         with _plain_errors(self.storage.root):
             return self._small_files.table(delta, schema, list(columns) if columns else schema.names, filter_)
+
+
+def _stream(table: str, parts: Iterable[Rows]) -> pa.RecordBatchReader | None:
+    """The parts as they come, so that no more than one of them is in memory; None where there is no row."""
+    filled = (data for part in parts if (data := to_arrow(table, part)).num_rows)
+    first = next(filled, None)
+    if first is None:
+        return None
+    batches = (batch for data in chain([first], filled) for batch in data.to_batches())
+    return pa.RecordBatchReader.from_batches(first.schema, batches)
 
 
 def _first_line(e: Exception) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from itertools import chain
 
 import pyarrow as pa
 
+from medgr2.infra.lake import Amendment
+from medgr2.infra.memory import give_back, spare
 from medgr2.infra.privacy import patient_hasher
 from medgr2.infra.sources import open_source
 from medgr2.infra.workspace import Workspace
@@ -16,12 +19,12 @@ from medgr2.schemas.intake import IntakeParameters
 from medgr2.schemas.reports import IngestReport, Plan
 from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks.intake.candidates import Candidates, CandidatesBuilder
-from medgr2.tasks.intake.case import Case
+from medgr2.tasks.intake.case import HELD, Case
 from medgr2.tasks.intake.identity import choose_owners, judge_files, meet_held
 from medgr2.tasks.intake.ledger import Receipt, note
 from medgr2.tasks.intake.likeness import compare
 from medgr2.tasks.intake.read import reading_recipe
-from medgr2.tasks.intake.rows import image_rows
+from medgr2.tasks.intake.rows import changed, image_rows, withdrawn, withdrawn_rows
 from medgr2.tasks.intake.scrubbing import ReportScrub
 from medgr2.tasks.intake.settle import settle
 from medgr2.tasks.intake.survey import Survey
@@ -46,6 +49,7 @@ def ingest(
 ) -> IngestReport:
     """Take every file of `source`. `reread` trusts no file to be what it was, whatever its times say."""
     start = time.monotonic()
+    spare()
     hashed = patient_hasher(workspace.settings)
     opened = open_source(source, workspace.settings.storage)
     telling = find_telling(opened, labels, parameters, workspace.settings.storage)
@@ -67,14 +71,15 @@ def ingest(
         builder.add(window)
         failed += sum((one.outcome.verdict.value if one.outcome else one.verdict) == Verdict.FAILED for one in window)
         _check_limit(workspace, len(survey.files), failed, builder)
+        give_back()
     candidates = builder.done()
     plan = Plan(
         stage=recipe.stage, recipe=recipe.digest, found=len(survey.files),
         new=windows.new, reused=windows.reused, retried=windows.retried,
     )  # fmt: skip
     scrub = ReportScrub(parameters.reports)
-    case, rows = _admit(workspace, candidates, parameters, scrub, run)
-    report = _report(plan, candidates, case, rows, scrub).model_copy(
+    case, written = _admit(workspace, candidates, parameters, scrub, run)
+    report = _report(plan, candidates, case, written, scrub).model_copy(
         update={
             "sidecars": survey.sidecars,
             "columns_left_out": told.left_out,
@@ -96,26 +101,33 @@ def ingest(
 
 def _admit(
     workspace: Workspace, candidates: Candidates, parameters: IntakeParameters, scrub: ReportScrub, run: str
-) -> tuple[Case, pa.Table]:
-    """Decided on all that is held, and decided again if anybody else took something in meanwhile."""
-    decided: list[tuple[Case, pa.Table]] = []
-    benchmarks = workspace.lake.read("benchmarks", ["content", "fingerprint"])
+) -> tuple[Case, list[str]]:
+    """Decided on all that is held, and decided again if anybody else took something in meanwhile. With the case come
+    the images whose rows were written."""
+    lake = workspace.lake
+    decided: list[tuple[Case, list[str]]] = []
+    benchmarks = lake.read("benchmarks", ["content", "fingerprint"])
 
-    def make(held: pa.Table) -> pa.Table:
+    def make(held: pa.Table) -> Amendment:
         case = Case(candidates, held, benchmarks, patient_hasher(workspace.settings))
         judge_files(case)
         choose_owners(case)
         meet_held(case)
         settle(case, compare(case), parameters.shares)
-        rows = image_rows(case, candidates, held, scrub, run)
-        decided.append((case, rows))
-        return rows
+        own, others = changed(case), withdrawn(case)
+        scrub.begin(candidates.files["report"].null_count < candidates.files.num_rows)
+        decided.append((case, own + others))
+        parts = image_rows(case, candidates, own, scrub, run)
+        if not others:
+            return Amendment(any(image in case.held_at for image in own), parts)
+        rows = lake.read("images", where={"image_id": others})
+        return Amendment(True, chain(parts, [withdrawn_rows(case, rows)]))
 
-    workspace.lake.amend("images", make, key="image_id")
+    lake.amend("images", make, key="image_id", columns=HELD)
     return decided[-1]
 
 
-def _report(plan: Plan, candidates: Candidates, case: Case, rows: pa.Table, scrub: ReportScrub) -> IngestReport:
+def _report(plan: Plan, candidates: Candidates, case: Case, written: list[str], scrub: ReportScrub) -> IngestReport:
     verdicts = Counter(case.verdicts)
     identifiers: Counter[str] = Counter()
     for found in candidates.files["found"].to_pylist():
@@ -131,7 +143,7 @@ def _report(plan: Plan, candidates: Candidates, case: Case, rows: pa.Table, scru
         pictures=len(owned),
         splits=dict(sorted(Counter(case.splits.values()).items())),
         added=sum(image not in case.held_at for image in owned),
-        changed=sum(image in case.held_at for image in rows["image_id"].to_pylist()),
+        changed=sum(image in case.held_at for image in written),
         near_duplicates=case.counts["near_duplicates"],
         near_duplicates_of_two_groups=case.counts["near_duplicates_of_two_groups"],
         parts_left_out=dict(candidates.left_out),

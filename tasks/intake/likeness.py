@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from medgr2.infra.neighbours import Neighbours
 from medgr2.schemas.vocabulary import Split
 from medgr2.tasks.intake.case import Case, contradict
+
+PART = 4096
 
 
 def compare(case: Case) -> list[tuple[str, str]]:
@@ -17,10 +21,11 @@ def compare(case: Case) -> list[tuple[str, str]]:
         (image, one) for image in case.held_at if image not in fresh and (one := case.held_value(image, "fingerprint"))
     ]
     names = [*(name for name, _ in known + held), *new]
-    prints = [case.fingerprints[case.owner[image]].as_py() for image in new]
     agreeing: list[tuple[str, str]] = []
     neighbours = Neighbours([one for _, one in known + held])
-    neighbours.add(prints)
+    for start in range(0, len(new), PART):
+        part = pa.array([case.owner[image] for image in new[start : start + PART]], pa.int64())
+        neighbours.add(case.fingerprints.take(part).to_pylist())
     for match in neighbours.pairs(first_new=len(known) + len(held)):
         a, b = names[match.first], names[match.second]
         if not a:  # of a benchmark

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -16,17 +17,33 @@ from medgr2.tasks.intake.scrubbing import ReportScrub
 IMAGES = TABLES["images"].schema
 OF_PICTURE = ("image_id", "width", "height", "media_type", "bytes", "part", "burned_in", "fingerprint")
 OF_FILE = ("source", "licence", "labels", "header")
+PART = 4096
 
 
-def image_rows(case: Case, candidates: Candidates, held: pa.Table, scrub: ReportScrub, run: str) -> pa.Table:
-    changed = [image for image in case.owner if _differs(case, image)]
-    pictures = candidates.pictures.take(pa.array([case.owner[image] for image in changed], pa.int64()))
-    files = [case.file(image) for image in changed]
+def changed(case: Case) -> list[str]:
+    """The images whose rows are new, or other than they are held."""
+    return [image for image in case.owner if _differs(case, image)]
+
+
+def image_rows(
+    case: Case, candidates: Candidates, images: Sequence[str], scrub: ReportScrub, run: str
+) -> Iterator[pa.Table]:
+    """A part at a time: the rows of a hundred thousand images are more than has to be in memory."""
+    now = datetime.now(UTC)
+    for start in range(0, len(images), PART):
+        yield _part(case, candidates, images[start : start + PART], scrub, run, now)
+
+
+def _part(
+    case: Case, candidates: Candidates, images: Sequence[str], scrub: ReportScrub, run: str, now: datetime
+) -> pa.Table:
+    pictures = candidates.pictures.take(pa.array([case.owner[image] for image in images], pa.int64()))
+    files = [case.file(image) for image in images]
     of_files = candidates.files.take(pa.array(files, pa.int64()))
     columns = {name: pictures[name] for name in OF_PICTURE} | {name: of_files[name] for name in OF_FILE}
     reports = [scrub(report) if report else None for report in of_files["report"].to_pylist()]
-    back = [case.held_back.get(image, (None, None)) for image in changed]
-    n = len(changed)
+    back = [case.held_back.get(image, (None, None)) for image in images]
+    n = len(images)
     columns |= {
         "report": pa.array(reports, pa.string()),
         "modality": pa.array([case.told["modality"][file] for file in files], pa.string()),
@@ -35,14 +52,13 @@ def image_rows(case: Case, candidates: Candidates, held: pa.Table, scrub: Report
         "keys": pa.array([case.keys(file) for file in files], pa.list_(pa.string())),
         "origin": of_files["content"],
         "told": pa.array([case.told_digest[file] for file in files], pa.string()),
-        "split": pa.array([case.splits[image] for image in changed], pa.string()),
+        "split": pa.array([case.splits[image] for image in images], pa.string()),
         "reason": pa.array([reason for reason, _ in back], pa.string()),
         "against": pa.array([against for _, against in back], pa.string()),
         "run": pa.array([run] * n, pa.string()),
-        "added_at": pa.array([datetime.now(UTC)] * n, IMAGES.field("added_at").type),
+        "added_at": pa.array([now] * n, IMAGES.field("added_at").type),
     }
-    new = pa.table({field.name: columns[field.name].cast(field.type) for field in IMAGES}, IMAGES)
-    return pa.concat_tables([new, _withdrawn(case, held)])
+    return pa.table({field.name: columns[field.name].cast(field.type) for field in IMAGES}, IMAGES)
 
 
 def _differs(case: Case, image: str) -> bool:
@@ -51,15 +67,18 @@ def _differs(case: Case, image: str) -> bool:
     return image not in case.held_at or was != (case.splits[image], reason, case.told_digest[case.file(image)])
 
 
-def _withdrawn(case: Case, held: pa.Table) -> pa.Table:
-    """Rows of images that are in and may no longer be used."""
-    gone = [i for i in case.held_back if i in case.held_at and i not in case.owner and case.in_use(i)]
-    rows = held.take(pa.array([case.held_at[image] for image in gone], pa.int64()))
+def withdrawn(case: Case) -> list[str]:
+    """Images of other sources that are in, and may no longer be used."""
+    return [image for image in case.held_back if image not in case.owner and case.in_use(image)]
+
+
+def withdrawn_rows(case: Case, rows: pa.Table) -> pa.Table:
+    back = [case.held_back[image] for image in rows["image_id"].to_pylist()]
     values = {
-        "split": [Split.QUARANTINED.value] * len(gone),
-        "reason": [case.held_back[image][0] for image in gone],
-        "against": [case.held_back[image][1] for image in gone],
+        "split": [Split.QUARANTINED.value] * len(back),
+        "reason": [reason for reason, _ in back],
+        "against": [against for _, against in back],
     }
     for name, column in values.items():
         rows = rows.set_column(rows.schema.get_field_index(name), IMAGES.field(name), pa.array(column, pa.string()))
-    return rows.select(IMAGES.names)
+    return rows

@@ -21,6 +21,13 @@ class ReportScrub:
         self.met = 0
         self.found: Counter[str] = Counter()
 
+    def begin(self, any_report: bool) -> None:
+        """Counts from nothing. What is missing is said here, before the first row is written."""
+        self.met = 0
+        self.found.clear()
+        if any_report and self._reports == "scrub":
+            self._open()
+
     def __call__(self, report: str) -> str | None:
         self.met += 1
         if self._reports == "drop":

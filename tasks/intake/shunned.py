@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from medgr2.infra.lake import Amendment
 from medgr2.infra.neighbours import Neighbours
 from medgr2.infra.pictures.reading import UnreadableError
 from medgr2.infra.pictures.sandbox import Sandbox
@@ -104,7 +105,7 @@ def _quarantine(workspace: Workspace, prints: list[tuple[str, bytes]]) -> int:
     """Held before the benchmark was known: out of every split from now on."""
     gone: list[str] = []
 
-    def make(held: pa.Table) -> pa.Table:
+    def make(held: pa.Table) -> Amendment:
         rows = held.to_pylist()
         open_ = [row for row in rows if row["split"] in (Split.TRAIN, Split.VALIDATION)]
         contents = {content for content, _ in prints}
@@ -120,7 +121,7 @@ def _quarantine(workspace: Workspace, prints: list[tuple[str, bytes]]) -> int:
         changed = [
             {**row, "split": Split.QUARANTINED.value, "reason": REASON} for row in open_ if row["image_id"] in found
         ]
-        return pa.Table.from_pylist(changed, held.schema)
+        return Amendment(True, [changed])
 
     workspace.lake.amend("images", make, key="image_id")
     return len(gone)

@@ -17,7 +17,7 @@ from medgr2.schemas.vocabulary import Verdict
 
 SIDECARS = frozenset({".csv", ".tsv", ".json", ".jsonl", ".parquet", ".md", ".txt", ".xlsx", ".yaml", ".yml"})
 """Files that lie beside pictures and are none. Everything else has to be accounted for."""
-WINDOW = 8192
+WINDOW = 4096
 """So many files are read, journalled and let go at a time: memory does not grow with the source."""
 LEDGER = ("file_id", "size", "stamp", "content", "verdict", "reason", "detail", "images", "found", "seen_at")
 

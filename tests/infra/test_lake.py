@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pytest
 from racers import opened, race
 
-from medgr2.infra.lake import STATISTICS, Lake
+from medgr2.infra.lake import STATISTICS, Amendment, Lake
 from medgr2.infra.lake_rows import to_arrow
 from medgr2.infra.settings import StorageSettings
 from medgr2.schemas import tables
@@ -204,9 +204,9 @@ def test_amending_replaces_rows_by_key_and_adds_the_others(lake: Lake) -> None:
         "images", [{"image_id": "a", "split": "train"}, {"image_id": "b", "split": "train"}], key="image_id"
     )
 
-    def make(held: pa.Table) -> list[dict[str, str]]:
+    def make(held: pa.Table) -> Amendment:
         assert held.num_rows == 2
-        return [{"image_id": "b", "split": "heldout"}, {"image_id": "c", "split": "train"}]
+        return Amendment(True, [[{"image_id": "b", "split": "heldout"}], [{"image_id": "c", "split": "train"}]])
 
     lake.amend("images", make, key="image_id")
     rows = {row["image_id"]: row["split"] for row in lake.read("images").to_pylist()}
@@ -218,12 +218,20 @@ def test_amending_starts_again_from_what_others_committed_meanwhile(lake: Lake) 
     lake.append_new("images", [{"image_id": "a", "split": "train"}], key="image_id")
     other, seen = Lake(lake.storage), []
 
-    def make(held: pa.Table) -> list[dict[str, str]]:
+    def make(held: pa.Table) -> Amendment:
         seen.append(held.num_rows)
         if len(seen) == 1:
             other.append_new("images", [{"image_id": "b", "split": "heldout"}], key="image_id")
-        return [{"image_id": "a", "split": str(held.num_rows)}]
+        return Amendment(True, [[{"image_id": "a", "split": str(held.num_rows)}]])
 
     lake.amend("images", make, key="image_id")
     assert seen == [1, 2]
     assert {row["image_id"]: row["split"] for row in lake.read("images").to_pylist()} == {"a": "2", "b": "heldout"}
+
+
+def test_an_amendment_of_new_rows_only_is_written_part_by_part(lake: Lake) -> None:
+    parts = [[{"image_id": f"{n}-{k}", "split": "train"} for k in range(3)] for n in range(4)]
+    lake.amend("images", lambda held: Amendment(False, iter([[], *parts])), key="image_id", columns=["image_id"])
+    assert lake.read("images").num_rows == 12
+    lake.amend("images", lambda held: Amendment(False, iter([[]])), key="image_id")
+    assert lake.version("images") == 1

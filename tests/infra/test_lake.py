@@ -199,7 +199,8 @@ def test_now_is_stored_to_the_microsecond(folder_storage: StorageSettings) -> No
     assert lake.read("items", ["added_at"]).to_pylist() == [{"added_at": now}]
 
 
-def test_amending_replaces_rows_by_key_and_adds_the_others(lake: Lake) -> None:
+def test_amending_replaces_rows_by_key_and_adds_the_others(storage: StorageSettings) -> None:
+    lake = Lake(storage)
     lake.append_new(
         "images", [{"image_id": "a", "split": "train"}, {"image_id": "b", "split": "train"}], key="image_id"
     )
@@ -214,7 +215,8 @@ def test_amending_replaces_rows_by_key_and_adds_the_others(lake: Lake) -> None:
     assert lake.read("images", where={"split": "heldout"})["image_id"].to_pylist() == ["b"]
 
 
-def test_amending_starts_again_from_what_others_committed_meanwhile(lake: Lake) -> None:
+def test_amending_starts_again_from_what_others_committed_meanwhile(storage: StorageSettings) -> None:
+    lake = Lake(storage)
     lake.append_new("images", [{"image_id": "a", "split": "train"}], key="image_id")
     other, seen = Lake(lake.storage), []
 
@@ -229,7 +231,8 @@ def test_amending_starts_again_from_what_others_committed_meanwhile(lake: Lake) 
     assert {row["image_id"]: row["split"] for row in lake.read("images").to_pylist()} == {"a": "2", "b": "heldout"}
 
 
-def test_an_amendment_of_new_rows_only_is_written_part_by_part(lake: Lake) -> None:
+def test_an_amendment_of_new_rows_only_is_written_part_by_part(storage: StorageSettings) -> None:
+    lake = Lake(storage)
     parts = [[{"image_id": f"{n}-{k}", "split": "train"} for k in range(3)] for n in range(4)]
     lake.amend("images", lambda held: Amendment(False, iter([[], *parts])), key="image_id", columns=["image_id"])
     assert lake.read("images").num_rows == 12

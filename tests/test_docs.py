@@ -13,7 +13,7 @@ import pytest
 from medgr2.flows.cli import cli
 
 ROOT = Path(__file__).resolve().parent.parent
-READING = {"query", "versions", "models", "doctor", "config", "compact"}
+READING = {"audit", "query", "versions", "models", "doctor", "config", "compact"}
 
 
 def documents() -> list[Path]:

@@ -11,7 +11,7 @@ export RAY_USAGE_STATS_ENABLED = 0
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export DO_NOT_TRACK = 1
 
-.PHONY: demo test lint types smoke base-weights bench clean-demo
+.PHONY: demo test lint types smoke base-weights bench fuzz clean-demo
 
 demo: $(READY)
 	@$(BIN)/medgr2 loop --cycles 2 --seed 7
@@ -39,6 +39,10 @@ base-weights: $(READY)
 
 bench: $(READY)
 	@for b in benchmarks/*.py; do $(BIN)/python $$b || exit 1; done
+
+# 100,000 damaged files through the reading process; about ten minutes.
+fuzz: $(READY)
+	@$(BIN)/python tests/infra/pictures/fuzz.py --files 100000 --seed 1
 
 clean-demo:
 	rm -rf .medgr2 .medgr2-embedded

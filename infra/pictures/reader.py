@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _VALUE_KINDS = (
     b"AE AS AT CS DA DS DT FL FD IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
 )
+CLEAN_PIXEL_DATA = "113101"
+"""PS3.16 code of the option: text burned into the pixels was looked for and removed."""
 _COMPRESSION = 1
 """zlib level of stored PNGs. Fixed: the same pixels must give the same bytes, for they give the image id."""
 
@@ -50,6 +52,8 @@ class Reader:
         if not pictures:
             reason = left_out.most_common(1)[0][0] if left_out else "no_pixels"
             raise RefusedError(reason, f"all {len(contents.frames)} parts")
+        if "deidentified" in contents.header and all(picture.burned_in != "unchecked" for picture in pictures):
+            contents.header["deidentified"]["codes"].append(CLEAN_PIXEL_DATA)
         return Reading(
             pictures,
             left_out,

@@ -31,7 +31,7 @@ HEADER = "dicom"
 def reading_recipe(rules: ReadingRules, key_id: str) -> Recipe:
     """`key_id` names the patient key: with another key every file is read again, for other hashes and dates."""
     parameters: dict[str, Any] = {**rules.model_dump(mode="json"), "fingerprint": FINGERPRINT_VERSION, "key": key_id}
-    return Recipe(stage=STAGE, code="2", parameters=parameters)
+    return Recipe(stage=STAGE, code="3", parameters=parameters)
 
 
 @dataclass

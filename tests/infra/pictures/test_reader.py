@@ -165,6 +165,14 @@ def test_plain_pictures_are_looked_at_when_the_rules_say_so() -> None:
     assert (kept.burned_in, kept.data) == ("none", plain)
 
 
+@pytest.mark.usefixtures("finder")
+@needs_pydicom
+def test_the_header_claims_clean_pixels_only_where_text_was_looked_for() -> None:
+    everywhere = a_reader(ReadingRules(burned_in_everywhere=True)).read(dicom(), "").header["deidentified"]["codes"]
+    unchecked = a_reader().read(dicom(), "").header["deidentified"]["codes"]
+    assert everywhere == [*unchecked, "113101"]
+
+
 def test_risky_pictures_nobody_could_look_at_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(burned_in, "available", lambda: False)
     film(monkeypatch, PLAIN, risky=True)

@@ -34,10 +34,15 @@ def fingerprint(image: Image.Image) -> bytes:
     return bytes((FINGERPRINT_VERSION, int(busy < BUSY_BLOCKS))) + small.tobytes()
 
 
+def comparable(fingerprint: bytes | None) -> bool:
+    """Whether there is one, and of this version."""
+    return fingerprint is not None and len(fingerprint) == FINGERPRINT_BYTES and fingerprint[0] == FINGERPRINT_VERSION
+
+
 def unpack(fingerprints: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """The small copies (n, SIDE, SIDE), and which of them are flat."""
     for number, one in enumerate(fingerprints):
-        if len(one) != FINGERPRINT_BYTES or one[0] != FINGERPRINT_VERSION:
+        if not comparable(one):
             raise ValueError(
                 f"fingerprint {number} has {len(one)} bytes and version {one[0] if one else 'none'}; expected "
                 f"{FINGERPRINT_BYTES} bytes of version {FINGERPRINT_VERSION}. Take the pictures in again to renew it."

@@ -9,6 +9,7 @@ from typing import Any
 
 from medgr2.infra import versions
 from medgr2.infra.neighbours import Neighbours
+from medgr2.infra.pictures.fingerprint import comparable
 from medgr2.infra.workspace import Workspace
 from medgr2.schemas.parameters import EVALUATION_DATASETS
 from medgr2.schemas.reports import SplitAudit, SplitCheck
@@ -38,10 +39,10 @@ def audit_splits(workspace: Workspace) -> SplitAudit:
     )
     splits: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
-        splits[row["modality"] or ""][row["split"]] += 1
+        splits[row["modality"] or ""][row["split"] or ""] += 1
     return SplitAudit(
         images=len(rows),
-        without_fingerprint=sum(not row["fingerprint"] for row in rows),
+        without_fingerprint=sum(not comparable(row["fingerprint"]) for row in rows),
         near_duplicates=len(alike),
         checks=checks,
         splits={modality: dict(sorted(counts.items())) for modality, counts in sorted(splits.items())},
@@ -69,7 +70,7 @@ def _torn(used: list[Row]) -> Iterator[str]:
 
 def _alike(rows: list[Row]) -> list[tuple[Row, Row]]:
     """Pairs of pictures in use that show the same, of different files."""
-    printed = [row for row in rows if row["fingerprint"] and row["split"] != Split.QUARANTINED]
+    printed = [row for row in rows if comparable(row["fingerprint"]) and row["split"] != Split.QUARANTINED]
     pairs = Neighbours([row["fingerprint"] for row in printed]).pairs()
     found = ((printed[match.first], printed[match.second]) for match in pairs)
     return [(a, b) for a, b in found if a["origin"] is None or a["origin"] != b["origin"]]
@@ -97,8 +98,8 @@ def _of_benchmarks(workspace: Workspace, used: list[Row]) -> Iterator[str]:
     rows = workspace.lake.read("benchmarks", ["content", "fingerprint"]).to_pylist()
     contents = {row["content"] for row in rows}
     yield from (row["image_id"] for row in trained if {row["image_id"], row["origin"]} & contents)
-    known = [row["fingerprint"] for row in rows if row["fingerprint"]]
-    printed = [row for row in trained if row["fingerprint"]]
+    known = [row["fingerprint"] for row in rows if comparable(row["fingerprint"])]
+    printed = [row for row in trained if comparable(row["fingerprint"])]
     neighbours = Neighbours(known)
     neighbours.add([row["fingerprint"] for row in printed])
     for match in neighbours.pairs(first_new=len(known)):

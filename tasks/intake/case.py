@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
+from medgr2.infra.pictures.fingerprint import comparable
 from medgr2.schemas.vocabulary import Split, Verdict
 from medgr2.tasks.intake.candidates import Candidates
 
@@ -41,8 +42,11 @@ class Case:
         self.problems: list[str | None] = files["problem"].to_pylist()
         self.known: list[bool] = files["known"].to_pylist()
         rows = zip(*(files[name].to_pylist() for name in TOLD), strict=True)
-        self.told_digest = [hashed("told", json.dumps(row, ensure_ascii=False)) for row in rows]
-        """A keyed hash of all that is told of a file, to see later whether it has changed."""
+        named = candidates.persons.to_pylist()
+        told = (row if not persons else (*row, persons) for row, persons in zip(rows, named, strict=True))
+        self.told_digest = [hashed("told", json.dumps(row, ensure_ascii=False)) for row in told]
+        """A keyed hash of all that is told of a file, to see later whether it has changed. The patient's name belongs
+        to it: a report is scrubbed again when that is corrected."""
         self.held = {name: held[name].to_pylist() for name in HELD}
         self.held_at = {image: n for n, image in enumerate(self.held["image_id"])}
         self.owner: dict[str, int] = {}
@@ -73,8 +77,12 @@ class Case:
         return self.held_value(image, "split") not in (None, Split.QUARANTINED)
 
     def is_new(self, image: str) -> bool:
-        """Not held, held back so far, or told otherwise now: looked at again."""
-        return not self.in_use(image) or self.held_value(image, "told") != self.told_digest[self.file(image)]
+        """Not held, held back so far, told otherwise now, or never comparable: looked at again."""
+        return (
+            not self.in_use(image)
+            or self.held_value(image, "told") != self.told_digest[self.file(image)]
+            or not comparable(self.held_value(image, "fingerprint"))
+        )
 
     def keys(self, file: int) -> list[str]:
         """Everything that binds the pictures of this file to others, as keyed hashes."""

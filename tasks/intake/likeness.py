@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from medgr2.infra.neighbours import Neighbours
+from medgr2.infra.pictures.fingerprint import comparable
 from medgr2.schemas.vocabulary import Split
 from medgr2.tasks.intake.case import Case, contradict
 
@@ -15,10 +16,12 @@ def compare(case: Case) -> list[tuple[str, str]]:
     """Pairs that show the same and agree, so that they must share a split. Those that disagree are held back."""
     new = [image for image in case.owner if case.is_new(image)]
     _shun_by_hash(case, new)
-    known = [("", one) for one in case.benchmarks["fingerprint"].to_pylist() if one]
+    known = [("", one) for one in case.benchmarks["fingerprint"].to_pylist() if comparable(one)]
     fresh = set(new)
     held = [
-        (image, one) for image in case.held_at if image not in fresh and (one := case.held_value(image, "fingerprint"))
+        (image, one)
+        for image in case.held_at
+        if image not in fresh and comparable(one := case.held_value(image, "fingerprint"))
     ]
     names = [*(name for name, _ in known + held), *new]
     agreeing: list[tuple[str, str]] = []

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from medgr2.infra.pictures.fingerprint import comparable
 from medgr2.schemas.tables import TABLES
 from medgr2.schemas.vocabulary import Split
 from medgr2.tasks.intake.candidates import Candidates
@@ -64,7 +65,8 @@ def _part(
 def _differs(case: Case, image: str) -> bool:
     was = (case.held_value(image, "split"), case.held_value(image, "reason"), case.held_value(image, "told"))
     reason, _ = case.held_back.get(image, (None, None))
-    return image not in case.held_at or was != (case.splits[image], reason, case.told_digest[case.file(image)])
+    now = (case.splits[image], reason, case.told_digest[case.file(image)])
+    return image not in case.held_at or was != now or not comparable(case.held_value(image, "fingerprint"))
 
 
 def withdrawn(case: Case) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,19 +15,21 @@ import pyarrow as pa
 
 from medgr2.infra.lake import Amendment
 from medgr2.infra.neighbours import Neighbours
+from medgr2.infra.pictures.fingerprint import comparable
 from medgr2.infra.pictures.reading import UnreadableError
 from medgr2.infra.pictures.sandbox import Sandbox
 from medgr2.infra.privacy import patient_hasher, patient_secret
 from medgr2.infra.sources import SourceReader, locate, open_source
 from medgr2.infra.workspace import Workspace
 from medgr2.schemas.digest import sha256_hex
-from medgr2.schemas.errors import DataError, NotFoundError
+from medgr2.schemas.errors import DataError, NotFoundError, UsageError
 from medgr2.schemas.intake import ReadingRules
 from medgr2.schemas.vocabulary import Split
 from medgr2.tasks.intake.survey import Survey
 
 LIST = ("sha256", "fingerprint")
 REASON = "known_benchmark_image"
+NOTHING = "everything known before; nothing of this list"
 RULES = ReadingRules(burned_in="off")
 """A benchmark's picture is looked at as it is, and not kept."""
 
@@ -39,8 +42,9 @@ def shun(workspace: Workspace, name: str, source: str) -> dict[str, Any]:
     now = datetime.now(UTC)
     rows = [
         {
-            "benchmark_id": sha256_hex(f"{name}\0{content}".encode()), "benchmark": name, "content": content,
-            "fingerprint": fingerprint, "added_at": now,
+            # The frames of a film share its content; a fingerprint of another release is noted beside the old one.
+            "benchmark_id": sha256_hex(f"{name}\0{content}\0".encode() + fingerprint), "benchmark": name,
+            "content": content, "fingerprint": fingerprint, "added_at": now,
         }
         for content, fingerprint in prints
     ]  # fmt: skip
@@ -67,12 +71,28 @@ def _from_list(path: Path) -> Iterator[tuple[str, bytes]]:
     with path.open(newline="", encoding="utf-8") as f:
         reader = csv.DictReader(f)
         if tuple(reader.fieldnames or ()) != LIST:
-            raise DataError(f"no list of benchmark images: its columns must be {', '.join(LIST)}", where=str(path))
+            raise DataError(
+                f"no list of benchmark images: its columns must be {', '.join(LIST)}", where=str(path), kept=NOTHING
+            )
         for line, row in enumerate(reader, start=2):
-            try:
-                yield row["sha256"], base64.b64decode(row["fingerprint"] or "", validate=True)
-            except (TypeError, ValueError):
-                raise DataError("not a fingerprint", where=f"{path}, line {line}") from None
+            yield _listed(row, f"{path}, line {line}")
+
+
+def _listed(row: dict[str, str | None], where: str) -> tuple[str, bytes]:
+    """Refused rather than noted, where it would guard against nothing."""
+    content = (row["sha256"] or "").strip().lower()
+    try:
+        fingerprint = base64.b64decode(row["fingerprint"] or "", validate=True)
+    except ValueError:
+        fingerprint = b"?"
+    if not re.fullmatch(r"[0-9a-f]{64}", content):
+        raise DataError("not a SHA-256", where=where, kept=NOTHING)
+    if fingerprint and not comparable(fingerprint):
+        raise DataError(
+            "not a fingerprint, or one of another release", where=where, kept=NOTHING,
+            next_command="have the list exported again by this release",
+        )  # fmt: skip
+    return content, fingerprint
 
 
 def _from_pictures(workspace: Workspace, source: str, reasons: Counter[str]) -> Iterator[tuple[str, bytes]]:
@@ -83,7 +103,14 @@ def _from_pictures(workspace: Workspace, source: str, reasons: Counter[str]) -> 
 
     def files() -> Iterator[tuple[int, bytes, str]]:
         for number, file in enumerate(survey.files):
-            data = reader.read(locate(opened, file.name))
+            if file.size > RULES.max_bytes:
+                reasons["too_many_bytes"] += 1
+                continue
+            try:
+                data = reader.read(locate(opened, file.name))
+            except (OSError, NotFoundError, UsageError):
+                reasons["unreadable"] += 1
+                continue
             contents[number] = sha256_hex(data)
             yield number, data, Path(file.name).suffix.lower()
 
@@ -111,7 +138,7 @@ def _quarantine(workspace: Workspace, prints: list[tuple[str, bytes]]) -> int:
         contents = {content for content, _ in prints}
         found = {row["image_id"] for row in open_ if {row["image_id"], row["origin"]} & contents}
         known = [fingerprint for _, fingerprint in prints if fingerprint]
-        printed = [row for row in open_ if row["fingerprint"]]
+        printed = [row for row in open_ if comparable(row["fingerprint"])]
         neighbours = Neighbours(known)
         neighbours.add([row["fingerprint"] for row in printed])
         for match in neighbours.pairs(first_new=len(known)):

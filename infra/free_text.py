@@ -91,7 +91,7 @@ class Scrubber:
             expression = regex.escape(value)
             if plain:
                 expression = _capitalised(value)
-            elif not digits and len(value) > 2:  # Two letters are a syllable of everything: they count as written.
+            elif len(value) > 2:  # Two letters are a syllable of everything: they count as written.
                 expression = f"(?i:{expression})"
             expression = _word(expression)
             for match in regex.finditer(expression, text):

@@ -6,7 +6,7 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -43,6 +43,8 @@ class Candidates:
     pictures: pa.Table
     left_out: Counter[str]
     """Parts of files that were not taken, by reason."""
+    persons: pa.ChunkedArray = field(repr=False)
+    """How the labels of each file call its patient, raw: only to be looked for in its report. Never stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class CandidatesBuilder:
         self._file_id = file_id
         self._tables: list[pa.Table] = []
         self._pictures: list[pa.Table] = []
+        self._persons: list[pa.Array] = []
         self._left_out: Counter[str] = Counter()
         self.files = 0
         self.failures: Counter[str] = Counter()
@@ -75,18 +78,23 @@ class CandidatesBuilder:
         pictures: dict[str, list[Any]] = {name: [] for name in PICTURES.names}
         for number, one in enumerate(window, start=self.files):
             self._take(number, one, files, pictures)
-        told = self._labels.of([one.file.name for one in window])
+        names = [one.file.name for one in window]
+        told = self._labels.of(names)
         table = pa.table(files, FILES)
         for name in TOLD:
             table = table.append_column(name, told[name])
         self._tables.append(table)
         self._pictures.append(pa.table(pictures, PICTURES))
+        self._persons.append(pa.array(self._labels.persons(names), pa.list_(_S)))
         self.files += len(window)
 
     def done(self) -> Candidates:
         if not self._tables:
             self.add([])
-        return Candidates(pa.concat_tables(self._tables), pa.concat_tables(self._pictures), self._left_out)
+        return Candidates(
+            pa.concat_tables(self._tables), pa.concat_tables(self._pictures), self._left_out,
+            pa.chunked_array(self._persons),
+        )  # fmt: skip
 
     def _take(self, number: int, one: Read, files: dict[str, list[Any]], pictures: dict[str, list[Any]]) -> None:
         outcome = one.outcome

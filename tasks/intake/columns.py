@@ -24,6 +24,12 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "attributes": ("attribute",),
     "report": ("report_text", "radiology_report"),
     "patient_id": ("patient", "patientid", "subject", "subject_id", "subjectid", "participant_id", "mrn"),
+    "patient_name": (
+        "patientname", "patients_name", "patient's_name", "pat_name", "name", "full_name", "fullname",
+        "patient_full_name", "first_name", "firstname", "given_name", "forename", "patient_first_name", "middle_name",
+        "last_name", "lastname", "family_name", "surname", "maiden_name", "patient_last_name", "patient_surname",
+        "vorname", "nachname",
+    ),
     "group_id": ("group", "case_id", "study_id", "lesion_id"),
     "source": ("dataset",),
     "licence": ("license",),
@@ -36,8 +42,8 @@ NAMES = tuple(SYNONYMS)
 REQUIRED = ("file",)
 LABELS = ("attributes", "diagnosis", "grade", "question_types")
 """These, and the kept columns, end up together in an image's `labels`."""
-IDENTIFYING = ("file", "patient_id", "group_id")
-"""These never come in as they stand."""
+IDENTIFYING = ("file", "patient_id", "patient_name", "group_id")
+"""These never come in as they stand; of a name nothing does, it is only looked for in the reports."""
 NOTHING = "everything taken in before; nothing of this folder"
 
 
@@ -48,6 +54,9 @@ class Chosen:
     taken: dict[str, str]
     kept: tuple[str, ...]
     left_out: tuple[str, ...]
+    """Nothing of these comes in."""
+    naming: tuple[str, ...] = ()
+    """Those of the left out that name the patient: first and last names are often two."""
 
 
 class Columns(BaseModel):
@@ -83,7 +92,7 @@ class Columns(BaseModel):
         """Our columns among those `present`, or an error that says which is missing or ambiguous."""
         taken: dict[str, str] = {}
         for ours in NAMES:
-            if (theirs := self._column(ours, present, where)) is not None:
+            if ours != "patient_name" and (theirs := self._column(ours, present, where)) is not None:
                 taken[ours] = theirs
         if missing := [ours for ours in REQUIRED if ours not in taken]:
             raise DataError(
@@ -92,10 +101,11 @@ class Columns(BaseModel):
                 kept=NOTHING,
                 next_command=f"medgr2 ingest FOLDER --labels FILE --column {missing[0]}=THEIR_COLUMN",
             )
-        kept = tuple(self._kept(name, present, taken, where) for name in self.keep)
+        naming = self._naming(present, taken, where)
+        kept = tuple(self._kept(name, present, taken, naming, where) for name in self.keep)
         used = {*taken.values(), *kept}
         taken.update({name: name for name in kept})
-        return Chosen(taken, kept, tuple(name for name in present if name and name not in used))
+        return Chosen(taken, kept, tuple(name for name in present if name and name not in used), naming)
 
     def _column(self, ours: str, present: Sequence[str], where: str) -> str | None:
         if ours in self.mapping:
@@ -116,8 +126,30 @@ class Columns(BaseModel):
             )
         return candidates[0] if candidates else None
 
-    def _kept(self, name: str, present: Sequence[str], taken: dict[str, str], where: str) -> str:
+    def _naming(self, present: Sequence[str], taken: dict[str, str], where: str) -> tuple[str, ...]:
+        """All columns with the patient's name. A mistake costs a word of a report, so nobody has to choose one."""
+        if "patient_name" not in self.mapping:
+            words = ("patient_name", *SYNONYMS["patient_name"])
+            return tuple(name for name in present if _plain(name) in words and name not in taken.values())
+        if not (theirs := self.mapping["patient_name"]):
+            return ()
+        found = _found(theirs, present, where, "mapped to patient_name")
+        if stored := [ours for ours, column in taken.items() if column == found and ours not in IDENTIFYING]:
+            raise UsageError(
+                f"the column {found!r} is mapped to patient_name and to {stored[0]}: a name never comes in",
+                where=where,
+                next_command=f"leave --column {stored[0]}={theirs} or --column patient_name={theirs} away",
+            )
+        return (found,)
+
+    def _kept(self, name: str, present: Sequence[str], taken: dict[str, str], naming: Sequence[str], where: str) -> str:
         found = _found(name, present, where, "to be kept")
+        if found in naming:
+            raise UsageError(
+                f"the column {found!r} cannot be kept as a label: a patient_name never comes in",
+                where=where,
+                next_command=f"leave --keep {found} away, or --column patient_name=  if it names no patient",
+            )
         for ours in IDENTIFYING:
             if taken.get(ours) == found:
                 raise UsageError(

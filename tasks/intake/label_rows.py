@@ -23,15 +23,20 @@ TEXTS = (
 INTERNAL = pa.schema(
     [
         (name, pa.large_string() if name in ("file", "report") else pa.dictionary(pa.int32(), pa.string()))
-        for name in ("file", *TEXTS, "problem")
+        for name in ("file", *TEXTS, "problem", "persons")
     ]
 )
-"""At rest, what is said often is stored once; long texts may be more than 2 GB together."""
-LONGEST = {"file": 4096, "report": 1 << 20, "attributes": 16_384, "patient_id": 256, "group_id": 1024}
+"""At rest, what is said often is stored once; long texts may be more than 2 GB together.
+
+`persons` is how a row with a report calls its patient, raw: to be looked for in that report, and for nothing else."""
+LONGEST = {
+    "file": 4096, "report": 1 << 20, "attributes": 16_384, "patient_id": 256, "patient_name": 1024, "group_id": 1024,
+}  # fmt: skip
 LONGEST_OTHER = 2048
 _UNSAFE_TEXT = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]"
 _OUTSIDE = r"^/|^[A-Za-z]:|^[A-Za-z][A-Za-z0-9+.-]*://|(^|/)\.\.(/|$)"
 _BETWEEN = "\x1f"
+BETWEEN_NAMES = "\n"
 
 
 def cleaned(batch: pa.RecordBatch, folder: Path, kept: Sequence[str], hashed: Hashed) -> pa.RecordBatch:
@@ -41,7 +46,11 @@ def cleaned(batch: pa.RecordBatch, folder: Path, kept: Sequence[str], hashed: Ha
     for name in batch.schema.names:
         value, bad = _checked(batch.column(name), name)
         text[name] = value
-        if name != "file":
+        if name == "patient_name" and "report" in batch.schema.names:
+            # It would not be found in the report. Where there is none, it is nothing to us.
+            told, _ = _checked(batch.column("report"), "report")
+            wrong.append((f"bad_value:{name}", pc.and_(bad, told.is_valid())))
+        elif name != "file":
             wrong.append((f"bad_value:{name}", bad))
         else:
             text["file"], outside = _relative(value, folder)
@@ -65,6 +74,7 @@ def cleaned(batch: pa.RecordBatch, folder: Path, kept: Sequence[str], hashed: Ha
             *(pc.if_else(is_so, name, pa.scalar(None, pa.string())) for name, is_so in wrong),
             pa.scalar(None, pa.string()),
         ),
+        "persons": _persons(of("report"), (of("patient_id"), of("patient_name"), _numbered(of("group_id")))),
     }
     return pa.RecordBatch.from_arrays([out[one.name].cast(one.type) for one in INTERNAL], schema=INTERNAL)
 
@@ -109,6 +119,19 @@ def _keyed(source: pa.Array, person: pa.Array, hashed: Hashed, suffix: str) -> p
         return hashed(where + suffix, who)
 
     return _mapped(both, key)
+
+
+def _persons(report: pa.Array, names: Sequence[pa.Array]) -> pa.Array:
+    joined = pc.binary_join_element_wise(pc.fill_null(names[0], ""), *names[1:], BETWEEN_NAMES, null_handling="skip")
+    joined = pc.utf8_trim_whitespace(joined)
+    told = pc.and_(report.is_valid(), pc.not_equal(joined, ""))
+    return pc.if_else(told, joined, pa.scalar(None, pa.string()))
+
+
+def _numbered(group: pa.Array) -> pa.Array:
+    """A group is often an examination, whose number stands in its report; it may be a plain word too, or a count."""
+    number = pc.match_substring_regex(group, r"^\S*\d\S{3,}$|^\S{3,}\d\S*$")
+    return pc.if_else(number.fill_null(False), group, pa.scalar(None, pa.string()))
 
 
 def _together(columns: dict[str, pa.Array]) -> pa.Array:

@@ -16,9 +16,9 @@ from medgr2.schemas.digest import digest_of
 from medgr2.schemas.errors import DataError
 from medgr2.tasks.intake.columns import NOTHING, Columns
 from medgr2.tasks.intake.label_files import LabelFile, open_labels
-from medgr2.tasks.intake.label_rows import INTERNAL, TEXTS, Hashed, cleaned
+from medgr2.tasks.intake.label_rows import BETWEEN_NAMES, INTERNAL, TEXTS, Hashed, cleaned
 
-CODE = "1"
+CODE = "2"
 """Part of every digest: raise it when the same file would be understood otherwise."""
 SCHEMA = pa.schema(
     [("file", pa.string()), ("known", pa.bool_()), *((name, pa.string()) for name in (*TEXTS, "problem"))]
@@ -56,10 +56,16 @@ class Labels:
         """A row for each of the files, in their order; `known` is false where there is none."""
         asked = pa.array(map(_composed, files), pa.string())
         at = self._at(asked)
-        rows = self._rows.take(at).cast(pa.schema([(name, pa.string()) for name in self._rows.schema.names]))
-        columns = {name: rows[name] for name in rows.schema.names}
+        rows = self._rows.select([name for name in self._rows.schema.names if name in SCHEMA.names]).take(at)
+        columns = {name: rows[name].cast(pa.string()) for name in rows.schema.names}
         columns |= {"file": pa.array(map(_written, files), pa.string()), "known": at.is_valid()}
         return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+
+    def persons(self, files: Sequence[str]) -> list[tuple[str, ...]]:
+        """How the labels call each file's patient, raw, where they bring a report: never to be stored or told."""
+        at = self._at(pa.array(map(_composed, files), pa.string()))
+        persons = self._rows["persons"].take(at).cast(pa.string()).to_pylist()
+        return [tuple(sorted(set(text.split(BETWEEN_NAMES)))) if text else () for text in persons]
 
     def unused(self, files_seen: Iterable[str]) -> int:
         """How many files the labels speak of that are not among those seen."""
@@ -87,21 +93,29 @@ def read_labels(path: Path, columns: Columns, hashed: Hashed) -> Labels:
     """`hashed(source, id)` makes the key of a patient or a group: no id is kept as it stands."""
     file = open_labels(path)
     chosen = columns.choose(file.names, str(path))
-    theirs = list(dict.fromkeys(chosen.taken.values()))
+    naming = chosen.naming if "report" in chosen.taken else ()
+    theirs = list(dict.fromkeys([*chosen.taken.values(), *naming]))
 
     def renamed() -> Iterable[pa.RecordBatch]:
         row = 0
         for batch in file.batches(theirs):
-            arrays = [batch.column(their) for their in chosen.taken.values()]
-            ours = pa.RecordBatch.from_arrays(arrays, names=list(chosen.taken))
+            columns = {our: batch.column(their) for our, their in chosen.taken.items()}
+            if naming:
+                columns["patient_name"] = _together([batch.column(their) for their in naming])
+            ours = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
             yield _named(ours, file, row)
             row += batch.num_rows
 
-    digest = digest_of([CODE, file.digest, chosen.taken, chosen.kept])
+    digest = digest_of([CODE, file.digest, chosen.taken, chosen.kept, naming])
     labels = Labels.build(renamed(), path.absolute().parent, chosen.kept, hashed, digest, chosen.left_out)
     if not len(labels):
         raise DataError("the labels name no file", where=str(path), kept=NOTHING)
     return labels
+
+
+def _together(names: Sequence[pa.Array]) -> pa.Array:
+    """The parts of a name, each to be looked for on its own."""
+    return pc.binary_join_element_wise(*(pc.fill_null(name, "") for name in names), BETWEEN_NAMES)
 
 
 def _written(file: str) -> str:
@@ -143,7 +157,7 @@ def _one_a_file(rows: pa.Table) -> pa.Table:
     at = pc.indices_nonzero(again)
     later, earlier = rows.take(pc.add(at, 1)), rows.take(at)
     other = pa.array([False] * len(at))
-    for name in rows.schema.names[1:]:
+    for name in (*TEXTS, "problem"):  # two spellings of a name are no contradiction
         a, b = later[name].cast(pa.large_string()), earlier[name].cast(pa.large_string())
         same = pc.or_(pc.equal(a, b).fill_null(False), pc.and_(a.is_null(), b.is_null()))
         other = pc.or_(other, pc.invert(same))
@@ -152,4 +166,17 @@ def _one_a_file(rows: pa.Table) -> pa.Table:
     torn = pc.is_in(first["file"], value_set=contradicted)
     own = first["problem"].cast(pa.string())
     problem = pc.if_else(torn, pc.coalesce(own, "two_labels"), own).dictionary_encode()
-    return first.set_column(first.schema.get_field_index("problem"), "problem", problem).combine_chunks()
+    first = first.set_column(first.schema.get_field_index("problem"), "problem", problem)
+    persons = _all_persons(first, later).dictionary_encode()
+    return first.set_column(first.schema.get_field_index("persons"), "persons", persons).combine_chunks()
+
+
+def _all_persons(first: pa.Table, later: pa.Table) -> pa.ChunkedArray:
+    """Every spelling that any row of a file has."""
+    own = first["persons"].cast(pa.string())
+    told = later.select(["file", "persons"]).filter(later["persons"].is_valid())
+    more = pa.table({"file": told["file"], "persons": told["persons"].cast(pa.string())})
+    more = more.group_by("file", use_threads=False).aggregate([("persons", "distinct")])
+    joined = pc.binary_join(more["persons_distinct"], BETWEEN_NAMES)
+    also = joined.take(pc.index_in(first["file"], value_set=more["file"].combine_chunks()))
+    return pc.binary_join_element_wise(pc.fill_null(own, ""), also, BETWEEN_NAMES, null_handling="skip")

@@ -42,7 +42,9 @@ def _part(
     files = [case.file(image) for image in images]
     of_files = candidates.files.take(pa.array(files, pa.int64()))
     columns = {name: pictures[name] for name in OF_PICTURE} | {name: of_files[name] for name in OF_FILE}
-    reports = [scrub(report) if report else None for report in of_files["report"].to_pylist()]
+    persons = candidates.persons.take(pa.array(files, pa.int64())).to_pylist()
+    told = zip(of_files["report"].to_pylist(), persons, strict=True)
+    reports = [scrub(report, known) if report else None for report, known in told]
     back = [case.held_back.get(image, (None, None)) for image in images]
     n = len(images)
     columns |= {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from medgr2.schemas.errors import MissingExtraError
@@ -28,13 +29,14 @@ class ReportScrub:
         if any_report and self._reports == "scrub":
             self._open()
 
-    def __call__(self, report: str) -> str | None:
+    def __call__(self, report: str, known: Sequence[str] = ()) -> str | None:
+        """`known` is how the labels call this patient: looked for in the report, and forgotten."""
         self.met += 1
         if self._reports == "drop":
             return None
         if self._reports == "keep":
             return report
-        clean = self._open().scrub(report)
+        clean = self._open().scrub(report, known)
         self.found.update({f"report:{kind}": count for kind, count in clean.found.items()})
         return clean.text
 

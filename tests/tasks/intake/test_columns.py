@@ -80,3 +80,26 @@ def test_a_file_without_a_header_does_not_show_its_first_patient() -> None:
     with pytest.raises(DataError) as raised:
         chosen("a.png", "CT", "Jane Doe", mapped=("file=image",))
     assert "Jane" not in str(raised.value)
+
+
+def test_all_columns_that_name_the_patient_are_found_and_none_of_them_is_taken() -> None:
+    there = ("file", "Report", "Last Name", "first_name", "Patient's Name", "site")
+    result = Columns.of([]).choose(there, "labels.csv")
+    assert result.taken == {"file": "file", "report": "Report"}
+    assert result.naming == ("Last Name", "first_name", "Patient's Name")
+    assert result.left_out == ("Last Name", "first_name", "Patient's Name", "site")
+    assert Columns.of(["patient_name=site"]).choose(there, "labels.csv").naming == ("site",)
+    assert Columns.of(["patient_name="]).choose(there, "labels.csv").naming == ()
+    assert Columns.of(["diagnosis=first_name"]).choose(there, "labels.csv").naming == ("Last Name", "Patient's Name")
+
+
+def test_a_name_is_never_stored() -> None:
+    with pytest.raises(UsageError, match="a patient_name never comes in") as raised:
+        chosen("file", "Name", keep=("name",))
+    assert "--column patient_name=" in raised.value.next_command
+    assert chosen("file", "Name", mapped=("patient_name=",), keep=("name",)) == {"file": "file", "Name": "Name"}
+    with pytest.raises(UsageError, match="a name never comes in"):
+        chosen("file", "pn", mapped=("patient_name=pn", "diagnosis=pn"))
+    assert chosen("file", "pn", mapped=("patient_name=pn", "patient_id=pn")) == {"file": "file", "patient_id": "pn"}
+    with pytest.raises(DataError, match="no column 'Nmae', which was mapped to patient_name"):
+        chosen("file", "pn", mapped=("patient_name=Nmae",))

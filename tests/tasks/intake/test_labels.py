@@ -290,3 +290,40 @@ def test_nobody_of_the_dicom_index_comes_in() -> None:
     for row in rows:
         for name in ("patient_name", "patient_id", "birth_date"):
             assert len(row[name]) < 4 or row[name] not in stored
+
+
+def test_persons_are_given_for_files_with_a_report_and_in_no_table(tmp_path: Path) -> None:
+    labels = read(
+        tmp_path / "l.csv",
+        "file,patient,study_id,first_name,last_name,report\n"
+        "a.png,p-1,knee,Ilka,Zwolanska,seen\nb.png,p-1,AB-100,Ilka,Zwolanska,\nc.png,,77,,,seen\n"
+        "d.png,,AB-100,,,seen\ne.png,p-2,,Sol, ,seen\n",
+    )  # fmt: skip
+    files = ["e.png", "none.png", "d.png", "c.png", "b.png", "a.png"]
+    wanted = [("Sol", "p-2"), (), ("AB-100",), (), (), ("Ilka", "Zwolanska", "p-1")]
+    assert labels.persons(files) == wanted
+    assert not labels.problems()
+    assert "Zwolanska" not in str(labels.of(files).to_pylist()) + repr(labels)
+    assert Labels.none().persons(["a.png"]) == [()]
+    assert labels.digest != read_labels(tmp_path / "l.csv", Columns.of(["patient_name="]), hashed).digest
+
+
+def test_two_spellings_of_a_name_are_both_looked_for_and_contradict_nothing(tmp_path: Path) -> None:
+    labels = read(
+        tmp_path / "l.csv",
+        "file,patient,name,report\na.png,p-1,Doe^Jane,seen\nb.png,p-2,Roe,seen\na.png,p-1,Jane Dough,seen\n"
+        "b.png,p-2,,seen\nc.png,p-3,,seen\n",
+    )  # fmt: skip
+    assert not labels.problems()
+    assert labels.persons(["a.png", "b.png", "c.png"]) == [("Doe^Jane", "Jane Dough", "p-1"), ("Roe", "p-2"), ("p-3",)]
+
+
+def test_a_name_that_cannot_be_looked_for_keeps_the_report_out(tmp_path: Path) -> None:
+    rows = [
+        {"file": "a.png", "patient_name": "Jane\x1bDoe", "report": "seen"},
+        {"file": "b.png", "patient_name": "J" * 2000, "report": "seen"},
+        {"file": "c.png", "patient_name": "Jane\x1bDoe"},
+    ]
+    labels = read(tmp_path / "l.jsonl", jsonl(rows))
+    assert dict(labels.problems()) == {"bad_value:patient_name": 2}
+    assert one(labels, "c.png")["problem"] is None

@@ -6,13 +6,12 @@ Names and addresses of a source may tell a patient or a diagnosis: they stay in 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Protocol
 
 from medgr2.infra.objects import ObjectStore
-from medgr2.infra.opening import open_store
 from medgr2.infra.settings import StorageSettings
 from medgr2.schemas.errors import NotFoundError, StorageError, UsageError
 
@@ -77,12 +76,23 @@ class BucketSource:
 
     def __init__(self, address: str, storage: StorageSettings) -> None:
         self.address = address.rstrip("/")
-        self._store = open_store(storage.model_copy(update={"root": self.address}))
+        self._store = _bucket(self.address, storage)
 
     def files(self) -> Iterator[SourceFile]:
         for info in self._store.list(""):
-            if not info.key.rpartition("/")[2].startswith(".") and not info.key.endswith("/"):
+            if not _hidden(info.key.split("/")) and not info.key.endswith("/"):
                 yield SourceFile(info.key, info.size, info.tag or str(info.modified))
+
+
+def _bucket(address: str, storage: StorageSettings) -> ObjectStore:
+    from medgr2.infra.objects_s3 import S3Store
+
+    return S3Store(storage.model_copy(update={"root": address}), any_key=True)
+
+
+def _hidden(parts: Iterable[str]) -> bool:
+    """'.' and '..' are names like any other in a bucket."""
+    return any(part.startswith(".") and part not in (".", "..") for part in parts)
 
 
 def locate(source: Source, name: str) -> str:
@@ -94,18 +104,25 @@ def open_source(address: str, storage: StorageSettings) -> Source:
     if address.startswith("s3://"):
         if not address.removeprefix("s3://").strip("/"):
             raise UsageError("an s3:// source needs a bucket", next_command="medgr2 ingest s3://bucket/prefix")
-        return BucketSource(address, storage)
+        bucket = BucketSource(address, storage)
+        if storage.is_s3:
+            _check_apart(PurePosixPath(storage.root), PurePosixPath(bucket.address), address, storage.root)
+        return bucket
     if "://" in address:
         raise UsageError(f"cannot read from {address!r}", next_command="give a folder or s3://bucket/prefix")
     source = FolderSource(Path(address))
-    root, given = Path(storage.root), Path(source.address)
-    hidden = any(part.startswith(".") for part in root.parts[len(given.parts) :])
-    if not storage.is_s3 and (given.is_relative_to(root) or (root.is_relative_to(given) and not hidden)):
-        raise UsageError(
-            "the source and the storage root lie in one another", where=f"{address}, {storage.root}", kept=KEPT,
-            next_command="move one of them, or set MEDGR2_STORAGE__ROOT to another folder",
-        )  # fmt: skip
+    if not storage.is_s3:
+        _check_apart(Path(storage.root), Path(source.address), address, storage.root)
     return source
+
+
+def _check_apart(root: PurePath, given: PurePath, address: str, stored: str) -> None:
+    hidden = _hidden(root.parts[len(given.parts) :])
+    if given.is_relative_to(root) or (root.is_relative_to(given) and not hidden):
+        raise UsageError(
+            "the source and the storage root lie in one another", where=f"{address}, {stored}", kept=KEPT,
+            next_command="move one of them, or set MEDGR2_STORAGE__ROOT to another place",
+        )  # fmt: skip
 
 
 class SourceReader:
@@ -122,5 +139,11 @@ class SourceReader:
                 return f.read()
         bucket = self._buckets.get(address)
         if bucket is None:
-            bucket = self._buckets[address] = open_store(self._storage.model_copy(update={"root": address}))
-        return bucket.get(name)
+            bucket = self._buckets[address] = _bucket(address, self._storage)
+        try:
+            return bucket.get(name)
+        except StorageError as e:
+            raise StorageError(  # without the key, which may tell a patient
+                e.what, where=address, kept=f"{KEPT}; what was read of this source, in the journal",
+                next_command=f"bring it back and run the same command again  ({e.next_command})",
+            ) from None  # fmt: skip

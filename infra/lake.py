@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from medgr2.infra.lake_files import SmallFiles
 from medgr2.infra.lake_rows import Rows, Where, declared_table, expression, first_of_each, listed, to_arrow
 from medgr2.infra.settings import StorageSettings
-from medgr2.schemas.errors import ConflictError, StorageError, UsageError
+from medgr2.schemas.errors import NO_SPACE, ConflictError, StorageError, UsageError, after_a_full_disk, says_full
 from medgr2.schemas.tables import Table
 
 DEADLINE_SECONDS = 120.0
@@ -239,7 +239,7 @@ class Lake:
                         f"cannot {doing}: {_first_line(e)}",
                         where=f"{self.storage.root}/lake",
                         kept="every commit made before",
-                        next_command="medgr2 doctor",
+                        next_command=after_a_full_disk(e, "medgr2 doctor"),
                     ) from None
                 if time.monotonic() > deadline:
                     raise ConflictError(
@@ -277,6 +277,8 @@ def _stream(table: str, parts: Iterable[Rows]) -> pa.RecordBatchReader | None:
 
 
 def _first_line(e: Exception) -> str:
+    if says_full(e):  # said last, below the words of three libraries
+        return NO_SPACE
     return str(e).splitlines()[0][:300] if str(e) else type(e).__name__
 
 
@@ -289,7 +291,7 @@ def _plain_errors(root: str) -> Iterator[None]:
             f"cannot read or write the lake: {_first_line(e)}",
             where=f"{root}/lake",
             kept="every commit made before",
-            next_command="medgr2 doctor",
+            next_command=after_a_full_disk(e, "medgr2 doctor"),
         ) from None
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from medgr2.infra.object_keys import check_key
 from medgr2.infra.objects import ObjectInfo
-from medgr2.schemas.errors import NotFoundError, StorageError
+from medgr2.schemas.errors import NotFoundError, StorageError, after_a_full_disk
 
 TEMPORARY = ".tmp"
 """Half-written files live here, on the same file system, and are never listed."""
@@ -142,7 +142,9 @@ class FolderStore:
             f"cannot use the storage folder: {e.strerror or e}",
             where=str(e.filename or self.uri),
             kept="everything written before",
-            next_command="set MEDGR2_STORAGE__ROOT to a folder you may read and write, then: medgr2 doctor",
+            next_command=after_a_full_disk(
+                e, "set MEDGR2_STORAGE__ROOT to a folder you may read and write, then: medgr2 doctor"
+            ),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 
 
@@ -50,6 +51,19 @@ class Medgr2Error(Exception):
 
 def _rebuild(kind: type[Medgr2Error], what: str, where: str, kept: str, next_command: str) -> Medgr2Error:
     return kind(what, where=where, kept=kept, next_command=next_command)
+
+
+NO_SPACE = "No space left on device"
+
+
+def says_full(e: Exception) -> bool:
+    """Whatever library the operating system's word came through."""
+    return getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or NO_SPACE in str(e)
+
+
+def after_a_full_disk(e: Exception, otherwise: str) -> str:
+    """The next command after a failed write: a full disk needs room, not a doctor."""
+    return "free space, then run the same command again" if says_full(e) else otherwise
 
 
 class UsageError(Medgr2Error):

@@ -80,8 +80,9 @@ RAD_ORGANS = {"chest": ("X-Ray", "chest"), "abd": ("CT", "abdomen"), "head": (""
 def _omnimedvqa(row: Row, file: PurePosixPath) -> Told:
     image, source = _text(row, "image_path"), _text(row, "dataset")
     told = _Telling(
-        row, (image,), {"modality": _first(row, "modality_type", "modality"), "source": source or file.stem}
-    )
+        row, (image,), {"modality": _first(row, "modality_type", "modality"), "source": source or file.stem},
+        Split.HELDOUT,  # all of it is an exam
+    )  # fmt: skip
     kind = TYPES.get(squashed(_text(row, "question_type")))
     options = [_text(row, f"option_{letter}") for letter in LETTERS]
     identity = f"{source}/{_text(row, 'question_id')}" if row.get("question_id") else ""

@@ -88,7 +88,7 @@ def test_omnimedvqa(tmp_path: Path) -> None:
     }  # fmt: skip
     assert (labels["Images/Some CT/3.png"]["modality"], labels["Images/Chest/1.png"]["modality"]) == ("CT", "X-Ray")
     assert labels["Images/Some CT/3.png"]["source"] == "Some CT"
-    assert {row["split"] for row in labels.values()} == {None}
+    assert {row["split"] for row in labels.values()} == {"heldout"}  # all of it is an exam
     assert {row["licence"] for row in labels.values()} == {None}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from math import sqrt
 
 from medgr2.schemas.intake import Shares
 from medgr2.schemas.vocabulary import Split
@@ -37,12 +38,14 @@ class Assigner:
 
     def _most_wanted(self, strata: Sequence[Stratum]) -> Split:
         lacking = dict.fromkeys(self.OPEN, 0.0)
-        for level in {stratum[:depth] for stratum in strata for depth in range(len(stratum) + 1)}:
+        # In order: sums of floats taken in another order may differ, and so would the splits of two processes.
+        for level in sorted({stratum[:depth] for stratum in strata for depth in range(len(stratum) + 1)}):
             counts = self._counts[level]
             total = sum(counts.values()) + len(strata)
             for split in self.OPEN:
-                # Against the stratum's own size: a rare finding counts as much as all pictures together.
-                lacking[split] += (self._shares[split] * total - counts[split]) / total
+                # Against the root of the stratum's own size, as chance would stray: a rare finding is not drowned by
+                # all pictures together, and a thousand findings of one picture each do not all go to train.
+                lacking[split] += (self._shares[split] * total - counts[split]) / sqrt(total)
         return max(self.OPEN, key=lambda split: lacking[split] if self._shares[split] else float("-inf"))
 
     def _count(self, stratum: Stratum, split: Split, count: int) -> None:

@@ -18,14 +18,13 @@ import pyarrow.compute as pc
 
 from medgr2.infra.lake_files import SmallFiles
 from medgr2.infra.lake_rows import Rows, Where, declared_table, expression, first_of_each, listed, to_arrow
+from medgr2.infra.lake_tables import evolved, make_table, open_table, s3_options
 from medgr2.infra.settings import StorageSettings
 from medgr2.schemas.errors import NO_SPACE, ConflictError, StorageError, UsageError, after_a_full_disk, says_full
-from medgr2.schemas.tables import Table
 
 DEADLINE_SECONDS = 120.0
 ROW_GROUP = 16_384
 """Rows that are written, and later read, together: a writer holds no more of them in memory."""
-STATISTICS = "delta.dataSkippingStatsColumns"
 T = TypeVar("T")
 
 
@@ -38,7 +37,7 @@ class Amendment(NamedTuple):
 class Lake:
     def __init__(self, storage: StorageSettings) -> None:
         self.storage = storage
-        self._options = _s3_options(storage)
+        self._options = s3_options(storage)
         self._small_files = SmallFiles()
         self._idle: dict[str, list[Any]] = defaultdict(list)
 
@@ -154,46 +153,12 @@ class Lake:
                 delta.update_incremental()  # a few requests, where opening takes dozens
         except (DeltaError, OSError):
             delta = None
-        delta = delta or self._open(table)
+        delta = delta or open_table(self.uri(table), self._options)
         if write:
-            delta = self._evolve(delta or self._make(declared), declared)
+            delta = evolved(delta or make_table(self.uri(table), declared, self._options), declared)
         yield delta
         if delta is not None:
             idle.append(delta)
-
-    def _open(self, table: str) -> Any | None:
-        from deltalake import DeltaTable
-        from deltalake.exceptions import TableNotFoundError
-
-        try:
-            return DeltaTable(self.uri(table), storage_options=self._options)
-        except TableNotFoundError:
-            return None
-
-    def _make(self, declared: Table) -> Any:
-        from deltalake import DeltaTable
-
-        return DeltaTable.create(
-            self.uri(declared.name),
-            schema=declared.schema,
-            mode="ignore",
-            name=declared.name,
-            description=declared.about,
-            configuration={STATISTICS: ",".join(declared.statistics), "delta.checkpointInterval": "10"},
-            storage_options=self._options,
-        )
-
-    def _evolve(self, delta: Any, declared: Table) -> Any:
-        from deltalake import Schema
-
-        held = {f.name for f in delta.schema().fields}
-        missing = [f for f in Schema.from_arrow(declared.schema).fields if f.name not in held]
-        if missing:
-            delta.alter.add_columns(missing)
-        # Only ever widened: a process of an older release may be writing too.
-        if not set(declared.statistics) <= set(delta.metadata().configuration.get(STATISTICS, "").split(",")):
-            delta.alter.set_table_properties({STATISTICS: ",".join(declared.statistics)})
-        return delta
 
     def commit(
         self,
@@ -293,19 +258,3 @@ def _plain_errors(root: str) -> Iterator[None]:
             kept="every commit made before",
             next_command=after_a_full_disk(e, "medgr2 doctor"),
         ) from None
-
-
-def _s3_options(storage: StorageSettings) -> dict[str, str] | None:
-    if not storage.is_s3:
-        return None
-    s3 = storage.s3
-    options = {"region": s3.region, "conditional_put": "etag", "timeout": "60s", "connect_timeout": "5s"}
-    # One proof of identity for both clients: what boto3 would use, delta-rs is handed.
-    if s3.access_key_id and s3.secret_access_key:
-        options["access_key_id"] = s3.access_key_id.get_secret_value()
-        options["secret_access_key"] = s3.secret_access_key.get_secret_value()
-    if s3.endpoint_url:
-        options["endpoint"] = s3.endpoint_url
-        options["virtual_hosted_style_request"] = "false"
-        options["allow_http"] = str(s3.endpoint_url.startswith("http://")).lower()
-    return options

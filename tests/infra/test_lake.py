@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 import pytest
 from racers import opened, race
 
-from medgr2.infra.lake import STATISTICS, Amendment, Lake
+from medgr2.infra.lake import Amendment, Lake
 from medgr2.infra.lake_rows import to_arrow
+from medgr2.infra.lake_tables import STATISTICS
 from medgr2.infra.settings import StorageSettings
 from medgr2.schemas import tables
 from medgr2.schemas.errors import ConflictError, DataError, StorageError, UsageError

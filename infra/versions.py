@@ -13,29 +13,23 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-
-import pyarrow as pa
 
 from medgr2.infra.lake import Lake
 from medgr2.infra.lake_rows import to_arrow
 from medgr2.infra.opening import open_store
 from medgr2.infra.staging import stage, unstage
+from medgr2.infra.version_history import Difference, diff, fold, history_of, members, versions
 from medgr2.schemas.digest import digest_of, digest_of_ids
 from medgr2.schemas.errors import DataError, NotFoundError, UsageError
 from medgr2.schemas.reports import DatasetVersion
 
+__all__ = ["Difference", "claim", "diff", "members", "publish", "resolve", "tag", "tags", "versions"]
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-@dataclass(frozen=True)
-class Difference:
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
 
 
 def publish(
@@ -46,9 +40,11 @@ def publish(
     remove: Iterable[str] = (),
     card: Mapping[str, object],
     run: str,
+    not_before: datetime | None = None,
 ) -> DatasetVersion:
     """The version that holds this change. The same change by the same run is the same version, however often
-    asked; a change that alters nothing returns the newest version."""
+    asked, until another publish takes it back: then it is made again. A change that alters nothing returns the newest
+    version. `not_before` is a time that the version may not be older than, whatever the clock of this host says."""
     _check_name(dataset)
     added, removed = sorted(set(add)), sorted(set(remove))
     both = set(added) & set(removed)
@@ -56,11 +52,17 @@ def publish(
         raise UsageError(
             f"{len(both)} items are both added and removed; first: {min(both)}", where=f"dataset {dataset}"
         )
+    done: DatasetVersion | None = None
     for generation in itertools.count():
         publish_id = digest_of([dataset, added, removed, run, generation])
-        change = _Change(lake, dataset, publish_id, added, removed, dict(card), run)
-        version = change.settled() or change.carry_out()
-        if version is not None:
+        change = _Change(lake, dataset, publish_id, added, removed, dict(card), run, not_before)
+        history = versions(lake, dataset)
+        if before := change.found_in(history):
+            unstage(open_store(lake.storage), publish_id)
+            done = before
+        elif not change.alters(history):
+            return done or history[-1]
+        elif version := change.carry_out():
             return version
     raise AssertionError("unreachable")
 
@@ -74,21 +76,18 @@ class _Change:
     removed: list[str]
     card: dict[str, object]
     run: str
+    not_before: datetime | None
 
-    def settled(self) -> DatasetVersion | None:
-        """The version, when there is nothing (more) to write."""
-        history = versions(self.lake, self.dataset)
-        done = next((v for v in history if v.publish_id == self.publish_id), None)
-        if done is not None:
-            unstage(open_store(self.lake.storage), self.publish_id)
-            return done
+    def found_in(self, history: Sequence[DatasetVersion]) -> DatasetVersion | None:
+        return next((v for v in history if v.publish_id == self.publish_id), None)
+
+    def alters(self, history: list[DatasetVersion]) -> bool:
         if not history:
             if not self.added:
                 raise DataError(f"nothing to publish: no item was given and {self.dataset} has no version yet")
-            return None
-        current = _fold(self.lake, self.dataset, history)
-        after = (current | set(self.added)) - set(self.removed)
-        return history[-1] if after == current else None
+            return True
+        current = fold(self.lake, self.dataset, history)
+        return (current | set(self.added)) - set(self.removed) != current
 
     def carry_out(self) -> DatasetVersion | None:
         """The new version; None when a clean-up gave this publish up in the meantime."""
@@ -109,14 +108,15 @@ class _Change:
             return self._commit_on(delta, images)
 
     def _commit_on(self, delta: Any, images: Mapping[str, str]) -> DatasetVersion | None:
-        history = _history(self.lake.read_at(delta, "versions", where={"dataset": self.dataset}))
-        done = next((v for v in history if v.publish_id == self.publish_id), None)
+        rows = self.lake.read_at(delta, "versions", where={"dataset": self.dataset})
+        history = history_of(rows)
+        done = self.found_in(history)
         if done is not None:
             return done
         if delta.transaction_version(claim(self.publish_id)) is not None:
             return None
         _refuse_erased(self.lake, images)
-        before = _fold(self.lake, self.dataset, history)
+        before = fold(self.lake, self.dataset, history)
         after = (before | set(self.added)) - set(self.removed)
         if history and after == before:
             return history[-1]
@@ -134,7 +134,8 @@ class _Change:
         )
         row = version.model_dump() | {
             "card": json.dumps(self.card, sort_keys=True, default=str),
-            "published_at": datetime.now(UTC),
+            # Hosts' clocks differ: what a version holds was there before it, and so was its parent.
+            "published_at": max(filter(None, [datetime.now(UTC), self.not_before, *rows["published_at"].to_pylist()])),
         }
         claims = {f"version:{self.dataset}": version.version, claim(self.publish_id): 1}
         self.lake.commit(delta, to_arrow("versions", [row]), claims=claims)
@@ -147,10 +148,6 @@ class _Change:
 def claim(publish_id: str) -> str:
     """The name under which a publish may be committed or given up, whichever comes first, and only once."""
     return f"publish:{publish_id}"
-
-
-def versions(lake: Lake, dataset: str | None = None) -> list[DatasetVersion]:
-    return _history(lake.read("versions", where={"dataset": dataset} if dataset else None))
 
 
 def resolve(lake: Lake, ref: str) -> DatasetVersion:
@@ -183,26 +180,6 @@ def resolve(lake: Lake, ref: str) -> DatasetVersion:
     return found
 
 
-def members(lake: Lake, version: DatasetVersion) -> list[str]:
-    """The item ids of a version, sorted, and proven to be the ones that were published."""
-    history = [v for v in versions(lake, version.dataset) if v.version <= version.version]
-    found = _fold(lake, version.dataset, history)
-    if digest_of_ids(found) != version.digest:
-        raise DataError(
-            f"{version.ref} was published with {version.items} items, and {len(found)} that differ are found: "
-            "it was erased in part, or the membership table is damaged",
-            where=lake.uri("membership"),
-            next_command=f"publish a new version of {version.dataset} and use that",
-        )
-    return sorted(found)
-
-
-def diff(lake: Lake, a: DatasetVersion, b: DatasetVersion) -> Difference:
-    """What b has and a has not, and the other way round."""
-    first, second = set(members(lake, a)), set(members(lake, b))
-    return Difference(added=tuple(sorted(second - first)), removed=tuple(sorted(first - second)))
-
-
 def tag(lake: Lake, dataset: str, version: int, name: str) -> None:
     """Name a version; the name moves when it is used already."""
     _check_name(name)
@@ -230,33 +207,6 @@ def tags(lake: Lake, dataset: str) -> dict[str, int]:
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise UsageError(f"not a name: {name[:80]!r}", next_command="use letters, digits, '.', '_' and '-', up to 64")
-
-
-def _history(rows: pa.Table) -> list[DatasetVersion]:
-    fields = [name for name in DatasetVersion.model_fields if name != "card"]
-    found = [
-        DatasetVersion(**{name: row[name] for name in fields}, card=json.loads(row["card"] or "{}"))
-        for row in rows.to_pylist()
-    ]
-    return sorted(found, key=lambda v: (v.dataset, v.version))
-
-
-def _fold(lake: Lake, dataset: str, history: list[DatasetVersion]) -> set[str]:
-    """The members after the last version of `history`: each publish adds and removes, in the order of versions.
-
-    Read after `history`, never before: rows of a committed publish were appended before its commit."""
-    if not history:
-        return set()
-    rows = lake.read("membership", ["publish_id", "item_id", "change"], {"dataset": dataset})
-    changes: dict[tuple[str, str], list[str]] = defaultdict(list)
-    columns = (rows[name].to_pylist() for name in ("publish_id", "change", "item_id"))
-    for publish_id, change, item_id in zip(*columns, strict=True):
-        changes[publish_id, change].append(item_id)
-    held: set[str] = set()
-    for version in history:
-        held.update(changes[version.publish_id, "added"])
-        held.difference_update(changes[version.publish_id, "removed"])
-    return held
 
 
 def _images_of(lake: Lake, ids: list[str], dataset: str) -> dict[str, str]:

@@ -44,6 +44,8 @@ def publish(workspace: Workspace, night: Night, parameters: RefreshParameters) -
             add=chosen.add,
             remove=remove,
             run=night.run,
+            # Training reads what was judged until then; the clock of the host that judged may be ahead of this one's.
+            not_before=max((row["scored_at"] for row in scores if row["item_id"] in chosen.add), default=None),
             card={
                 "generator": night.generator,
                 "scorer": night.scorer,

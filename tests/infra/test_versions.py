@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from racers import opened, race
 
@@ -42,6 +44,34 @@ def test_the_same_change_of_the_same_run_is_the_same_version(storage: StorageSet
     change(lake, "c")
     assert change(lake, "ab") == first
     assert len(versions(lake)) == 2
+
+
+def test_a_change_that_was_taken_back_is_made_again(storage: StorageSettings) -> None:
+    lake = lake_with_items(storage)
+    first = change(lake, "ab")
+    refused = change(lake, "b", "a")
+    again = change(lake, "ab")
+    assert [v.version for v in (first, refused, again)] == [1, 2, 3]
+    assert members(lake, again) == ["a", "b"]
+    assert (again.added, again.removed, again.parent) == (1, 0, 2)
+    change(lake, "c")
+    assert change(lake, "ab") == again
+    assert change(lake, "b", "a").version == 5
+    assert change(lake, "ab").version == 6
+    assert [len(members(lake, v)) for v in versions(lake)] == [2, 1, 2, 3, 2, 3]
+    assert list(open_store(storage).list("staging/")) == []
+
+
+def test_a_version_is_no_older_than_what_it_holds_nor_than_its_parent(folder_storage: StorageSettings) -> None:
+    lake = lake_with_items(folder_storage)
+    ahead = datetime.now(UTC) + timedelta(minutes=5)
+    publish(lake, dataset="ds", add="a", card={}, run="r", not_before=ahead)
+    publish(lake, dataset="ds", add="b", card={}, run="r", not_before=datetime.now(UTC) - timedelta(days=1))
+    publish(lake, dataset="other", add="c", card={}, run="r", not_before=datetime.now(UTC) - timedelta(days=1))
+    rows = lake.read("versions").to_pylist()
+    times = {(row["dataset"], row["version"]): row["published_at"] for row in rows}
+    assert times["ds", 1] == times["ds", 2] == ahead
+    assert abs(times["other", 1] - datetime.now(UTC)) < timedelta(minutes=1)
 
 
 def test_a_change_that_alters_nothing_writes_nothing(storage: StorageSettings) -> None:

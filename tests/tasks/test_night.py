@@ -6,9 +6,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from pydantic import ValidationError
@@ -18,7 +18,7 @@ from medgr2.flows.intake import take_in
 from medgr2.infra.settings import load_settings
 from medgr2.infra.versions import members, resolve
 from medgr2.infra.workspace import Workspace, open_workspace
-from medgr2.models.registry import Registration, Registry
+from medgr2.models.registry import Registration, Registry, Source
 from medgr2.schemas.errors import DataError
 from medgr2.schemas.intake import IntakeParameters
 from medgr2.schemas.items import Item
@@ -28,6 +28,7 @@ from medgr2.schemas.vocabulary import Role
 from medgr2.tasks import score
 from medgr2.tasks.appraise import AskReviewer, appraise
 from medgr2.tasks.generate import drafted, generate
+from medgr2.tasks.lessons import judgements, published_at
 from medgr2.tasks.night import Night, images_of, open_night, waiting
 from medgr2.tasks.publish import publish
 from medgr2.tasks.review import import_verdicts
@@ -287,3 +288,36 @@ def test_two_datasets_judge_for_themselves(workspace: Workspace) -> None:
 def test_datasets_of_people_are_not_for_nights(name: str) -> None:
     with pytest.raises(ValidationError, match="people wrote"):
         RefreshParameters(dataset=name)
+
+
+def test_what_is_refused_and_accepted_again_comes_back(workspace: Workspace) -> None:
+    _, _, published = spend(workspace, how(), judged_by_length)
+    assert published.version is not None
+    item = members(workspace.lake, published.version)[0]
+    import_verdicts(workspace.lake, [{"item_id": item, "reviewer": f"Dr. {n}", "valid": False} for n in "AB"])
+    _, _, without = spend(workspace, how(), None)
+    assert without.version is not None
+    assert item not in members(workspace.lake, without.version)
+    import_verdicts(workspace.lake, [{"item_id": item, "reviewer": f"Dr. {n}", "valid": True} for n in "CDEFG"])
+    _, _, again = spend(workspace, how(), None)
+    assert again.version == resolve(workspace.lake, "ds")
+    assert item in members(workspace.lake, again.version)
+    _, _, once_more = spend(workspace, how(), None)
+    assert once_more.version == again.version
+
+
+def test_what_was_judged_by_a_clock_ahead_is_known_at_its_version(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + timedelta(seconds=90)
+
+    monkeypatch.setattr(score, "datetime", Ahead)
+    _, _, published = spend(workspace, how(), judged_by_length)
+    assert published.version is not None
+    held, version = members(workspace.lake, published.version), published.version
+    source = Source(dataset=version.dataset, version=version.version, digest=version.digest)
+    known = judgements(workspace.lake, held, published_at(workspace.lake, [source]))
+    assert sorted(known) == held

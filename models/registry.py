@@ -10,12 +10,12 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medgr2.infra.lake import Lake
 from medgr2.infra.objects import ObjectStore
 from medgr2.schemas.digest import digest_of
-from medgr2.schemas.errors import ConflictError, NotFoundError, UsageError
+from medgr2.schemas.errors import ConflictError, DataError, NotFoundError, UsageError
 from medgr2.schemas.vocabulary import Role
 
 Purpose = Literal["train", "evaluate"]
@@ -133,7 +133,7 @@ class Registry:
     def history(self, role: Role) -> list[Move]:
         """All moves of the role's champion, the oldest first."""
         keys = [o.key for o in self._store.list(f"aliases/{role.value}/")]
-        return [Move.model_validate_json(self._store.get(key)) for key in sorted(keys)]
+        return [self._read(key) for key in sorted(keys)]
 
     def champion(self, role: Role) -> str | None:
         """model_id of the role's champion; None before the first promotion."""
@@ -191,6 +191,18 @@ class Registry:
         if not self._store.create(f"aliases/{role.value}/{number:08d}.json", move.model_dump_json().encode()):
             raise self._moved(role, expected, self.champion(role))
         return move
+
+    def _read(self, key: str) -> Move:
+        try:
+            return Move.model_validate_json(self._store.get(key))
+        except ValidationError:
+            raise DataError(
+                "the record of a champion's move is damaged",
+                where=key,
+                kept="every model stays registered, and no champion was moved",
+                next_command="bring the object back from a backup; without one, delete it if it is the last of its "
+                "folder: the champion before it counts again",
+            ) from None
 
     @staticmethod
     def _moved(role: Role, expected: str | None, current: str | None) -> ConflictError:

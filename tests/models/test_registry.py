@@ -10,7 +10,7 @@ from medgr2.infra.lake import Lake
 from medgr2.infra.objects_folder import FolderStore
 from medgr2.infra.settings import StorageSettings
 from medgr2.models.registry import Registration, Registry, Source
-from medgr2.schemas.errors import ConflictError, NotFoundError, UsageError
+from medgr2.schemas.errors import ConflictError, DataError, NotFoundError, UsageError
 from medgr2.schemas.vocabulary import Role
 
 DATA = Source(dataset="nightly", version=3, digest="d" * 64)
@@ -144,3 +144,19 @@ def test_four_processes_race_and_every_move_follows_the_one_before(registry: Reg
     # Nobody replaced a champion that was not there: no move was lost, none was made on a stale look.
     assert [m.replaced for m in moves] == [None, *(m.model_id for m in moves[:-1])]
     assert {m.model_id for m in moves} == set(ids)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]"])
+def test_a_damaged_move_says_which_and_what_to_do(registry: Registry, tmp_path: Path, damage: bytes) -> None:
+    model = registry.register(entry("a" * 64))
+    registry.promote(Role.POLICY, model, reason="first", expected_current=None)
+    key = "aliases/policy/00000001.json"
+    FolderStore(str(tmp_path)).put(key, damage)
+    for ask in (lambda: registry.champion(Role.POLICY), lambda: registry.rollback(Role.POLICY, reason="x")):
+        with pytest.raises(DataError, match="damaged") as raised:
+            ask()
+        assert raised.value.where == key
+        assert "registered" in raised.value.kept
+        assert "backup" in raised.value.next_command
+    FolderStore(str(tmp_path)).delete(key)
+    assert registry.champion(Role.POLICY) == model

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medgr2.infra.free_text_terms import COMMON, EPONYM_NOUN, EPONYMS, GENERIC_PLACES, NOT_NAMES, RULES
+from medgr2.infra.hidden import hidden
 from medgr2.schemas.errors import MissingExtraError, SettingsError
 
 _ORDER = ("EMAIL", "URL", "DATE", "PHONE", "ID", "AGE", "PLACE", "NAME")
@@ -138,7 +139,11 @@ class Scrubber:
     @cached_property
     def _rules(self) -> list[tuple[str, Any]]:
         import regex
-        from presidio_analyzer import Pattern, PatternRecognizer
+
+        # The library loads both wherever they are installed, for recognisers that are not used here: three seconds,
+        # 330 MB, and a context on the GPU. A model of spaCy may need them.
+        with hidden(*(() if self._model else ("torch", "transformers"))):
+            from presidio_analyzer import Pattern, PatternRecognizer
 
         return [
             (

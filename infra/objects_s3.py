@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
 from medgr2.infra.object_keys import check_key
 from medgr2.infra.objects import ObjectInfo
@@ -163,6 +163,8 @@ class S3Store:
             what = f"the store refused: {code} {cause.response.get('Error', {}).get('Message', '')}".strip()
         else:
             code, what = "", f"cannot reach the store: {cause or e}"
+            if isinstance(cause, NoCredentialsError | PartialCredentialsError):
+                code = "InvalidAccessKeyId"
         return StorageError(
             what,
             where=f"{self.uri}/{key}".rstrip("/"),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from PIL import Image
 
-FINGERPRINT_VERSION = 1
+FINGERPRINT_VERSION = 2
 """Fingerprints of different versions cannot be compared: a change here makes every stored one worthless."""
 SIDE = 32
 FINGERPRINT_BYTES = 2 + SIDE * SIDE
@@ -24,14 +24,17 @@ def fingerprint(image: Image.Image) -> bytes:
     """Of a decoded L or RGB picture: version, flat or not, and a small grey copy.
 
     The smoothing filter matters: with plain averaging (BOX) a copy cropped by 5% is recognised 4 times in 5 instead of
-    299 times in 300, because fine detail then comes out differently.
+    299 times in 300, because fine detail then comes out differently. Colour goes first: one channel to make small.
     """
     from PIL import Image as pil
 
-    small = image.resize((SIDE, SIDE), pil.Resampling.BICUBIC, reducing_gap=2.0).convert("L")
-    blocks = np.asarray(small, np.uint8).reshape(8, 4, 8, 4)
-    busy = np.count_nonzero(np.ptp(blocks, axis=(1, 3)) >= BUSY_RANGE)
-    return bytes((FINGERPRINT_VERSION, int(busy < BUSY_BLOCKS))) + small.tobytes()
+    grey = image if image.mode == "L" else image.convert("L")
+    small = grey.resize((SIDE, SIDE), pil.Resampling.BICUBIC, reducing_gap=1.5).tobytes()
+    rows = np.frombuffer(small, np.uint8).reshape(8, 4, SIDE)
+    bright = np.maximum.reduce(np.maximum.reduce(rows, axis=1).reshape(8, 8, 4), axis=2)
+    dark = np.minimum.reduce(np.minimum.reduce(rows, axis=1).reshape(8, 8, 4), axis=2)
+    busy = np.count_nonzero(bright - dark >= BUSY_RANGE)
+    return bytes((FINGERPRINT_VERSION, int(busy < BUSY_BLOCKS))) + small
 
 
 def comparable(fingerprint: bytes | None) -> bool:

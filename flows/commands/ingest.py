@@ -50,9 +50,9 @@ def command(
     """Take in the images of SOURCE, a folder or s3://bucket/prefix: DICOM, NIfTI, PNG, JPEG, TIFF, WebP, BMP.
 
     Labels have a column file, relative to the labels, and if you have them modality, patient_id, group_id, anatomy,
-    diagnosis, grade, attributes, report, split, source, licence. DICOM needs none. File names and patient ids are not
-    stored, and columns that nobody named stay outside. Every file is accounted for; the same command again costs
-    only what is new.
+    diagnosis, grade, attributes, report, split, source, licence; patient_name is looked for in reports and not kept.
+    DICOM needs no labels. File names and patient ids are not stored, and columns that nobody named stay outside.
+    Every file is accounted for; the same command again costs only what is new.
     """
     from medgr2.flows.intake import take_in
     from medgr2.infra.workspace import open_workspace

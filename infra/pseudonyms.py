@@ -30,6 +30,10 @@ class Pseudonyms:
     def code(self, kind: str, value: str) -> str:
         return self._digest(f"code:{kind}", value).hex()[:16]
 
+    def label(self, number: str) -> str:
+        """The key that labels without a source give this patient number: see patient_hasher."""
+        return hmac.digest(self.key, b"\0" + number.encode("utf-8", "surrogateescape"), "sha256").hex()
+
     def _digest(self, purpose: str, value: str) -> bytes:
         own = hmac.new(self.key, b"medgr2/pseudonyms/" + purpose.encode(), hashlib.sha256).digest()
         return hmac.new(own, value.encode("utf-8", "surrogatepass"), hashlib.sha256).digest()

@@ -68,12 +68,13 @@ def _read(data: bytes, rules: ReadingRules, pseudonyms: Pseudonyms) -> Contents:
     contents = Contents(frames=frames_of(ds, rules))
     contents.modality = _modality(ds)
     contents.anatomy = _anatomy(ds)
-    contents.patient = _patient(ds)
+    contents.number = _number(ds)
+    contents.patient = _patient(ds, contents.number)
     contents.study = _text(ds, "StudyInstanceUID")
     contents.risky = _is_risky(ds)
     age = age_band(_text(ds, "PatientAge"))
     sex = _text(ds, "PatientSex")
-    contents.found = deidentify(ds, pseudonyms, contents.patient or contents.study)
+    contents.found = deidentify(ds, pseudonyms, contents.number or contents.study)
     ds.PatientSex = sex
     contents.header = kept_header(ds)
     if age is not None:
@@ -176,12 +177,15 @@ def _anatomy(ds: Dataset) -> str | None:
     return None
 
 
-def _patient(ds: Dataset) -> str:
+def _number(ds: Dataset) -> str:
     number = _text(ds, "PatientID")
-    if not any(c.isalnum() for c in number) or "".join(c for c in number.lower() if c.isalnum()) in NO_PATIENTS:
-        return ""
+    bare = "".join(c for c in number.lower() if c.isalnum())
+    return "" if not bare or bare in NO_PATIENTS else number
+
+
+def _patient(ds: Dataset, number: str) -> str:
     issuer = _text(ds, "IssuerOfPatientID")
-    return f"{issuer}|{number}" if issuer else number
+    return f"{issuer}|{number}" if issuer and number else number
 
 
 def _is_risky(ds: Dataset) -> bool:

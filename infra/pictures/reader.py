@@ -63,6 +63,7 @@ class Reader:
             self._pseudonyms.code("study", contents.study) if contents.study else "",
             contents.header,
             contents.found,
+            self._pseudonyms.label(contents.number) if contents.number else "",
         )
 
     def _decode(self, data: bytes, suffix: str) -> Contents:

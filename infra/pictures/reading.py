@@ -40,13 +40,14 @@ class Frame:
 
 @dataclass(slots=True)
 class Contents:
-    """All that a decoder found in a file. `patient` and `study` are as they stand in the file: they never leave the
-    process that reads it except to be hashed."""
+    """All that a decoder found in a file. `patient`, `number` (the patient's, without who issued it) and `study` are as
+    they stand in the file: they never leave the process that reads it except to be hashed."""
 
     frames: list[Frame]
     modality: str | None = None
     anatomy: str | None = None
     patient: str = ""
+    number: str = ""
     study: str = ""
     header: dict[str, Any] = field(default_factory=dict)
     """What is left of the header after de-identification: fit to be stored."""
@@ -83,3 +84,5 @@ class Reading:
     study: str = ""
     header: dict[str, Any] = field(default_factory=dict)
     found: Counter[str] = field(default_factory=Counter)
+    number: str = ""
+    """The patient's number alone, hashed as labels hash it: what binds files with and without issuer or label."""

@@ -54,6 +54,7 @@ class WireReading(_Wire):
     modality: str | None
     anatomy: str | None
     patient: str
+    number: str = ""
     study: str
     header: dict[str, Any]
     found: dict[str, int]
@@ -107,6 +108,7 @@ def encode(sequence: int, result: Result, sent: bytes) -> list[bytes]:
             modality=result.modality,
             anatomy=result.anatomy,
             patient=result.patient,
+            number=result.number,
             study=result.study,
             header=result.header,
             found={k: n for k, n in result.found.items() if n},
@@ -140,4 +142,6 @@ def decode(text: bytes, blob: bytes, sent: bytes) -> Result:
     if at != len(blob):
         raise Garbled("picture bytes of another length than announced")
     r = answer.reading
-    return Reading(pictures, Counter(r.left_out), r.modality, r.anatomy, r.patient, r.study, r.header, Counter(r.found))
+    return Reading(
+        pictures, Counter(r.left_out), r.modality, r.anatomy, r.patient, r.study, r.header, Counter(r.found), r.number
+    )

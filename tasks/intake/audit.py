@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 from medgr2.infra import versions
@@ -15,6 +15,7 @@ from medgr2.schemas.parameters import EVALUATION_DATASETS
 from medgr2.schemas.reports import SplitAudit, SplitCheck
 from medgr2.schemas.vocabulary import Split
 from medgr2.tasks.intake.case import FACTS, contradict
+from medgr2.tasks.intake.groups import Groups
 
 SHOWN = 5
 """So many examples of a violation are named; all are counted."""
@@ -30,7 +31,7 @@ def audit_splits(workspace: Workspace) -> SplitAudit:
     alike = _alike(rows)
     checks = (
         _check("every image is in one known split", len(rows), _unsplit(rows)),
-        _check("no patient, study or group in two splits", len(used), _torn(used)),
+        _check("no patient, study or group in two splits", len(used), _torn(rows)),
         _check("no near-duplicate in another split", len(used), _alike_apart(alike)),
         _check("no near-duplicate is told otherwise", len(used), _alike_otherwise(alike)),
         _check("no benchmark image outside the held-out split", len(used), _of_benchmarks(workspace, used)),
@@ -60,12 +61,23 @@ def _unsplit(rows: list[Row]) -> Iterator[str]:
     yield from (row["image_id"] for row in rows if row["split"] not in set(Split))
 
 
-def _torn(used: list[Row]) -> Iterator[str]:
-    splits: dict[str, set[str]] = defaultdict(set)
-    for row in used:
-        for key in {row["patient_key"], *(row["keys"] or ())} - {None}:
-            splits[key].add(row["split"])
-    yield from (f"{key[:12]}: {' and '.join(sorted(found))}" for key, found in splits.items() if len(found) > 1)
+def _torn(rows: list[Row]) -> Iterator[str]:
+    """A quarantined picture is in no split, and may yet tell that two patients are one."""
+    groups, own = Groups(), defaultdict[str, set[str]](set)
+    for row in rows:
+        keys = sorted({row["patient_key"], *(row["keys"] or ())} - {None})
+        for key in keys:
+            groups.join(keys[0], key)
+            if row["split"] != Split.QUARANTINED:
+                groups.bind(key, row["split"])
+                own[key].add(row["split"])
+    seen: set[Hashable] = set()
+    # The keys that are torn themselves; where none is, the first of those that only together are.
+    for key in sorted(own, key=lambda key: (len(own[key]) < 2, key)):
+        found, root = groups.splits(key), groups.root(key)
+        if len(own[key]) > 1 or (len(found) > 1 and root not in seen):
+            seen.add(root)
+            yield f"{key[:12]}: {' and '.join(sorted(found))}"
 
 
 def _alike(rows: list[Row]) -> list[tuple[Row, Row]]:

@@ -26,7 +26,8 @@ PICTURES = pa.schema(
 FILES = pa.schema(
     {
         "file_id": _S, "size": pa.int64(), "stamp": _S, "content": _S, "verdict": _S, "reason": _S, "detail": _S,
-        "found": _S, "header_modality": _S, "header_anatomy": _S, "header_patient": _S, "study": _S, "header": _S,
+        "found": _S, "header_modality": _S, "header_anatomy": _S, "header_patient": _S, "header_number": _S,
+        "study": _S, "header": _S,
     }
 )  # fmt: skip
 TOLD = (
@@ -63,9 +64,12 @@ class Read:
 class CandidatesBuilder:
     """Takes window after window, and keeps columns only."""
 
-    def __init__(self, labels: Labels, file_id: Callable[[SourceFile], str]) -> None:
+    def __init__(
+        self, labels: Labels, file_id: Callable[[SourceFile], str], stamp: Callable[[SourceFile], str]
+    ) -> None:
         self._labels = labels
         self._file_id = file_id
+        self._stamp = stamp
         self._tables: list[pa.Table] = []
         self._pictures: list[pa.Table] = []
         self._persons: list[pa.Array] = []
@@ -100,14 +104,14 @@ class CandidatesBuilder:
         outcome = one.outcome
         value = (outcome.value if outcome else None) or {}
         row: dict[str, Any] = {
-            "file_id": self._file_id(one.file), "size": one.file.size, "stamp": one.file.stamp,
+            "file_id": self._file_id(one.file), "size": one.file.size, "stamp": self._stamp(one.file),
             "content": one.content or value.get("content"),
             "verdict": outcome.verdict.value if outcome else one.verdict,
             "reason": (outcome.reasons[0] if outcome.reasons else "") if outcome else one.reason,
             "detail": outcome.detail if outcome else one.detail,
             "found": _json(value.get("found")), "header": _json(value.get("header")),
             "header_modality": value.get("modality"), "header_anatomy": value.get("anatomy"),
-            "header_patient": value.get("patient"), "study": value.get("study"),
+            "header_patient": value.get("patient"), "header_number": value.get("number"), "study": value.get("study"),
         }  # fmt: skip
         if row["verdict"] == Verdict.FAILED:
             self.failures[row["reason"]] += 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -26,7 +27,14 @@ Facts: TypeAlias = tuple[str | None, ...]
 
 
 class Case:
-    def __init__(self, candidates: Candidates, held: pa.Table, benchmarks: pa.Table, hashed: Hasher) -> None:
+    def __init__(
+        self,
+        candidates: Candidates,
+        held: pa.Table,
+        benchmarks: pa.Table,
+        hashed: Hasher,
+        elsewhere: Callable[[], set[str]] = set,
+    ) -> None:
         files, pictures = candidates.files, candidates.pictures
         self.hashed = hashed
         self.benchmarks = benchmarks
@@ -37,7 +45,9 @@ class Case:
         self.verdicts: list[str] = files["verdict"].to_pylist()
         self.reasons: list[str] = files["reason"].to_pylist()
         self.told = {name: files[name].to_pylist() for name in (*FACTS, "split", "patient_key", "group_key")}
-        self.header = {name: files[f"header_{name}"].to_pylist() for name in ("modality", "anatomy", "patient")}
+        self.header = {
+            name: files[f"header_{name}"].to_pylist() for name in ("modality", "anatomy", "patient", "number")
+        }
         self.study: list[str | None] = files["study"].to_pylist()
         self.problems: list[str | None] = files["problem"].to_pylist()
         self.known: list[bool] = files["known"].to_pylist()
@@ -54,6 +64,9 @@ class Case:
         self.held_back: dict[str, tuple[str, str | None]] = {}
         """image_id -> (reason, the image it stands against): in no split, used nowhere."""
         self.splits: dict[str, str] = {}
+        self.copied: dict[str, set[str]] = defaultdict(set)
+        """image_id -> the keys of further files that hold the same picture."""
+        self._elsewhere = elsewhere
         self.counts: Counter[str] = Counter()
 
     def is_open(self, file: int) -> bool:
@@ -86,8 +99,34 @@ class Case:
 
     def keys(self, file: int) -> list[str]:
         """Everything that binds the pictures of this file to others, as keyed hashes."""
-        columns = (self.told["patient_key"], self.told["group_key"], self.header["patient"], self.study)
-        return [key for column in columns if (key := column[file])]
+        patient, number = self.header["patient"], self.header["number"]
+        columns = (self.told["patient_key"], self.told["group_key"], patient, number, self.study)
+        return list(dict.fromkeys(key for column in columns if (key := column[file])))
+
+    @cached_property
+    def elsewhere(self) -> set[str]:
+        """The images that files of other sources brought too: what those said of them still holds."""
+        return self._elsewhere()
+
+    def held_keys(self, image: str) -> list[str]:
+        patient = self.held_value(image, "patient_key")
+        return self.held_value(image, "keys") or ([patient] if patient else [])
+
+    def keys_of(self, image: str) -> list[str]:
+        """Of all files known to hold this picture: whoever shared a picture shares a split from then on. Only what is
+        corrected in the one source that has it is no longer so."""
+        own, said = self.held_keys(image), self.copied.get(image, set())
+        if image in self.owner:
+            file = self.file(image)
+            before, own = set(own).difference(self.keys(file)), self.keys(file)
+            if before and (self.held_value(image, "told") == self.told_digest[file] or image in self.elsewhere):
+                said = said | before
+        return [*own, *sorted(said.difference(own))] if said else own
+
+    def is_another_patients(self, image: str) -> bool:
+        """Told of patients, studies or groups now that it was not told of before."""
+        retold = self.held_value(image, "told") != self.told_digest[self.file(image)]
+        return retold and not set(self.keys(self.file(image))) <= set(self.held_keys(image))
 
     def origin(self, image: str) -> str | None:
         return self.contents[self.file(image)] if image in self.owner else self.held_value(image, "origin")

@@ -36,6 +36,7 @@ def choose_owners(case: Case) -> None:
             own[file] += 1
         elif case.file_of[first] != file:
             copies[file].append(image)
+            case.copied[image].update(case.keys(file))
     for file, images in copies.items():
         told_otherwise = [i for i in images if contradict(case.facts_of_file(file), case.facts(i))]
         for image in told_otherwise:
@@ -61,6 +62,7 @@ def meet_held(case: Case) -> None:
                 case.hold_back(image, "contradicting_labels", image)
             if otherwise or origin in here or case.held_value(image, "told") is not None:
                 refused[file] = "contradicting_labels" if otherwise else "duplicate"
+                case.copied[image].update(case.keys(file))
                 del case.owner[image]
     kept = {case.file(image) for image in case.owner}
     for file, reason in refused.items():

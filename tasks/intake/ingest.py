@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from itertools import chain
 
 import pyarrow as pa
@@ -21,10 +22,10 @@ from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks.intake.candidates import Candidates, CandidatesBuilder
 from medgr2.tasks.intake.case import HELD, Case
 from medgr2.tasks.intake.identity import choose_owners, judge_files, meet_held
-from medgr2.tasks.intake.ledger import Receipt, note
+from medgr2.tasks.intake.ledger import Receipt, brought_elsewhere, note
 from medgr2.tasks.intake.likeness import compare
 from medgr2.tasks.intake.read import reading_recipe
-from medgr2.tasks.intake.rows import changed, image_rows, withdrawn, withdrawn_rows
+from medgr2.tasks.intake.rows import changed, elsewhere_changed, elsewhere_rows, image_rows
 from medgr2.tasks.intake.scrubbing import ReportScrub
 from medgr2.tasks.intake.settle import settle
 from medgr2.tasks.intake.survey import Survey
@@ -65,7 +66,7 @@ def ingest(
         survey.recall(workspace.lake, recipe)
     announce(survey.plan(recipe))
     windows = Windows(workspace, survey, recipe, parameters.rules, run)
-    builder = CandidatesBuilder(told, survey.file_id)
+    builder = CandidatesBuilder(told, survey.file_id, survey.stamp)
     failed = 0
     for window in windows:
         builder.add(window)
@@ -78,7 +79,9 @@ def ingest(
         new=windows.new, reused=windows.reused, retried=windows.retried,
     )  # fmt: skip
     scrub = ReportScrub(parameters.reports)
-    case, written = _admit(workspace, candidates, parameters, scrub, run)
+    case, written = _admit(
+        workspace, candidates, parameters, scrub, run, lambda: brought_elsewhere(workspace, survey, recipe)
+    )
     report = _report(plan, candidates, case, written, scrub).model_copy(
         update={
             "sidecars": survey.sidecars,
@@ -100,7 +103,12 @@ def ingest(
 
 
 def _admit(
-    workspace: Workspace, candidates: Candidates, parameters: IntakeParameters, scrub: ReportScrub, run: str
+    workspace: Workspace,
+    candidates: Candidates,
+    parameters: IntakeParameters,
+    scrub: ReportScrub,
+    run: str,
+    elsewhere: Callable[[], set[str]],
 ) -> tuple[Case, list[str]]:
     """Decided on all that is held, and decided again if anybody else took something in meanwhile. With the case come
     the images whose rows were written."""
@@ -109,19 +117,19 @@ def _admit(
     benchmarks = lake.read("benchmarks", ["content", "fingerprint"])
 
     def make(held: pa.Table) -> Amendment:
-        case = Case(candidates, held, benchmarks, patient_hasher(workspace.settings))
+        case = Case(candidates, held, benchmarks, patient_hasher(workspace.settings), elsewhere)
         judge_files(case)
         choose_owners(case)
         meet_held(case)
         settle(case, compare(case), parameters.shares)
-        own, others = changed(case), withdrawn(case)
+        own, others = changed(case), elsewhere_changed(case)
         scrub.begin(candidates.files["report"].null_count < candidates.files.num_rows)
         decided.append((case, own + others))
         parts = image_rows(case, candidates, own, scrub, run)
         if not others:
             return Amendment(any(image in case.held_at for image in own), parts)
         rows = lake.read("images", where={"image_id": others})
-        return Amendment(True, chain(parts, [withdrawn_rows(case, rows)]))
+        return Amendment(True, chain(parts, [elsewhere_rows(case, rows)]))
 
     lake.amend("images", make, key="image_id", columns=HELD)
     return decided[-1]

@@ -16,7 +16,7 @@ from medgr2.schemas.reports import IngestReport
 from medgr2.schemas.tables import TABLES
 from medgr2.tasks.intake.candidates import Candidates
 from medgr2.tasks.intake.case import Case
-from medgr2.tasks.intake.survey import Survey
+from medgr2.tasks.intake.survey import Survey, newest
 
 FILES = TABLES["files"].schema
 COMPARED = ("size", "stamp", "content", "verdict", "reason", "images")
@@ -47,6 +47,14 @@ def note(workspace: Workspace, survey: Survey, recipe: Recipe, candidates: Candi
         state = digest_of_ids(_lines(new))
         # The same state twice in the life of a source (a file edited and edited back) is two notes.
         workspace.lake.append("files", new, once=f"files:{survey.source_id}:{recipe.digest}:{_last(survey)}:{state}")
+
+
+def brought_elsewhere(workspace: Workspace, survey: Survey, recipe: Recipe) -> set[str]:
+    """The images of which files of other sources said something too, by the same rules and the same key."""
+    columns = ["file_id", "source_id", "images", "seen_at"]
+    rows = newest(workspace.lake.read("files", columns, {"recipe": recipe.digest}))
+    others = rows.filter(pc.not_equal(rows["source_id"], survey.source_id))
+    return set(pc.list_flatten(others["images"]).to_pylist())
 
 
 def _lines(table: pa.Table) -> list[str]:

@@ -31,7 +31,7 @@ HEADER = "dicom"
 def reading_recipe(rules: ReadingRules, key_id: str) -> Recipe:
     """`key_id` names the patient key: with another key every file is read again, for other hashes and dates."""
     parameters: dict[str, Any] = {**rules.model_dump(mode="json"), "fingerprint": FINGERPRINT_VERSION, "key": key_id}
-    return Recipe(stage=STAGE, code="3", parameters=parameters)
+    return Recipe(stage=STAGE, code="4", parameters=parameters)
 
 
 @dataclass
@@ -116,6 +116,7 @@ class ReadWorker:
         value = {
             "content": content, "pictures": pictures, "modality": answer.modality, "anatomy": answer.anatomy,
             "patient": self._hashed(HEADER, answer.patient) if answer.patient else None,
+            "number": answer.number or None,
             "study": self._hashed(f"{HEADER}/study", answer.study) if answer.study else None,
             "header": answer.header, "found": dict(answer.found), "left_out": dict(answer.left_out),
         }  # fmt: skip

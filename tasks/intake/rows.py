@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -52,7 +53,7 @@ def _part(
         "modality": pa.array([case.told["modality"][file] for file in files], pa.string()),
         "anatomy": pa.array([case.told["anatomy"][file] for file in files], pa.string()),
         "patient_key": pc.coalesce(of_files["patient_key"], of_files["header_patient"]),
-        "keys": pa.array([case.keys(file) for file in files], pa.list_(pa.string())),
+        "keys": pa.array([case.keys_of(image) for image in images], pa.list_(pa.string())),
         "origin": of_files["content"],
         "told": pa.array([case.told_digest[file] for file in files], pa.string()),
         "split": pa.array([case.splits[image] for image in images], pa.string()),
@@ -68,21 +69,28 @@ def _differs(case: Case, image: str) -> bool:
     was = (case.held_value(image, "split"), case.held_value(image, "reason"), case.held_value(image, "told"))
     reason, _ = case.held_back.get(image, (None, None))
     now = (case.splits[image], reason, case.told_digest[case.file(image)])
-    return image not in case.held_at or was != now or not comparable(case.held_value(image, "fingerprint"))
+    return (
+        image not in case.held_at
+        or was != now
+        or set(case.keys_of(image)) != set(case.held_keys(image))
+        or not comparable(case.held_value(image, "fingerprint"))
+    )
 
 
-def withdrawn(case: Case) -> list[str]:
-    """Images of other sources that are in, and may no longer be used."""
-    return [image for image in case.held_back if image not in case.owner and case.in_use(image)]
+def elsewhere_changed(case: Case) -> list[str]:
+    """Images that other files brought, and that may no longer be used, or are shared with more patients."""
+    withdrawn = [image for image in case.held_back if image not in case.owner and case.in_use(image)]
+    shared = [image for image in case.copied if image not in case.owner and image in case.held_at]
+    bound = [image for image in shared if case.copied[image].difference(case.held_keys(image))]
+    return list(dict.fromkeys([*withdrawn, *bound]))
 
 
-def withdrawn_rows(case: Case, rows: pa.Table) -> pa.Table:
-    back = [case.held_back[image] for image in rows["image_id"].to_pylist()]
-    values = {
-        "split": [Split.QUARANTINED.value] * len(back),
-        "reason": [reason for reason, _ in back],
-        "against": [against for _, against in back],
-    }
-    for name, column in values.items():
-        rows = rows.set_column(rows.schema.get_field_index(name), IMAGES.field(name), pa.array(column, pa.string()))
-    return rows
+def elsewhere_rows(case: Case, rows: pa.Table) -> pa.Table:
+    changed: list[dict[str, Any]] = []
+    for row in rows.to_pylist():
+        image = row["image_id"]
+        if image in case.held_back and case.in_use(image):
+            reason, against = case.held_back[image]
+            row |= {"split": Split.QUARANTINED.value, "reason": reason, "against": against}
+        changed.append({**row, "keys": case.keys_of(image)})
+    return pa.Table.from_pylist(changed, IMAGES)

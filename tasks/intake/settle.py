@@ -26,22 +26,22 @@ def _bound(case: Case) -> Groups:
     for image, at in case.held_at.items():
         if case.in_use(image) and image not in case.held_back:
             groups.bind(("image", image), case.held["split"][at])
-            for key in case.held["keys"][at] or filter(None, [case.held["patient_key"][at]]):
+            for key in case.keys_of(image):  # copies too: if two patients share a picture, they share a split
                 groups.join(("key", key), ("image", image))
-    for picture, (file, image) in enumerate(zip(case.file_of, case.image_of, strict=True)):
-        if image not in case.owner or image in case.held_back:
-            continue  # copies too: if two patients share a picture, they share a split
-        for key in case.keys(file):
+    for image in case.owner:
+        if image in case.held_back:
+            continue
+        for key in case.keys_of(image):
             groups.join(("key", key), ("image", image))
-        if case.owner[image] == picture and (split := case.told["split"][file]):
+        if split := case.told["split"][case.file(image)]:
             groups.bind(("image", image), split)
     return groups
 
 
 def _hold_back_torn(case: Case, groups: Groups) -> None:
-    """A patient in two splits: what is in use stays, nothing new of that patient comes in."""
+    """A patient in two splits: what is in use stays, unless it was another's until now; nothing new comes in."""
     for image in case.owner:
-        if len(groups.splits(("image", image))) > 1 and not case.in_use(image):
+        if len(groups.splits(("image", image))) > 1 and (not case.in_use(image) or case.is_another_patients(image)):
             case.hold_back(image, "patient_in_both_splits", None)
 
 

@@ -35,13 +35,17 @@ class Survey:
                 self.sidecars += 1
             else:
                 self.files.append(file)
-        self._name = f"file/{self.source_id}"
+        self._name, self._stamps = f"file/{self.source_id}", f"stamp/{self.source_id}"
         self.hashed = hashed
         self._noted: dict[str, tuple[int, str, str, str]] = {}
         self.ledger = pa.table({})
 
     def file_id(self, file: SourceFile) -> str:
         return self.hashed(self._name, file.name)
+
+    def stamp(self, file: SourceFile) -> str:
+        """As it is noted: an export's times tell the day of the examination, and a bucket's tag the bytes."""
+        return self.hashed(self._stamps, file.stamp)[:32]
 
     @property
     def digest(self) -> str:
@@ -63,7 +67,7 @@ class Survey:
         if not self._noted:
             return None
         size, stamp, content, _ = self._noted.get(self.file_id(file), (-1, "", "", ""))
-        return content if content and size == file.size and stamp == file.stamp else None
+        return content if content and size == file.size and stamp == self.stamp(file) else None
 
     def plan(self, recipe: Recipe) -> Plan:
         """What a run would read, as far as it can be told from outside: a file under a new name may be known inside."""

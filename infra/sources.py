@@ -101,6 +101,9 @@ def locate(source: Source, name: str) -> str:
 
 
 def open_source(address: str, storage: StorageSettings) -> Source:
+    if not address.strip():
+        # As a path it would be the folder one happens to stand in.
+        raise UsageError("the source is empty", kept=KEPT, next_command="medgr2 ingest FOLDER, or s3://bucket/prefix")
     if address.startswith("s3://"):
         if not address.removeprefix("s3://").strip("/"):
             raise UsageError("an s3:// source needs a bucket", next_command="medgr2 ingest s3://bucket/prefix")

@@ -21,16 +21,22 @@ COLUMNS = ("file", "file_id", "verdict", "reason", "detail", "images")
 def write_listing(workspace: Workspace, source: str, out: Path) -> None:
     """Readable by its owner only: names of files may tell a patient."""
     try:
-        with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", newline="") as f:
+        private = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(private, "w", newline="", encoding="utf-8", errors="surrogateescape") as f:
             os.fchmod(f.fileno(), 0o600)
             writer = csv.writer(f)
             writer.writerow(COLUMNS)
             for name, row in _rows(workspace, source):
-                writer.writerow([name, *(row[c] for c in COLUMNS[1:-1]), " ".join(row["images"] or ())])
+                writer.writerow([_harmless(name), *(row[c] for c in COLUMNS[1:-1]), " ".join(row["images"] or ())])
     except OSError as e:
         raise StorageError(
             f"cannot write the listing: {e.strerror}", where=str(out), kept="everything taken in"
         ) from None
+
+
+def _harmless(name: str) -> str:
+    """Sheets run what begins like a formula. The same path, which does not."""
+    return f"./{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
 
 
 def identifiers(workspace: Workspace, source: str) -> list[dict[str, Any]]:

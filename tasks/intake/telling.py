@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,8 @@ class Telling:
 
 def _digest(file: Path) -> str:
     try:
-        return sha256_hex(file.read_bytes())
+        with file.open("rb") as f:
+            return hashlib.file_digest(f, "sha256").hexdigest()
     except OSError:
         return ""  # reading it says what is wrong
 

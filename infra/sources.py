@@ -67,6 +67,8 @@ class FolderSource:
                 elif entry.is_file():
                     found = entry.stat()
                     yield SourceFile(name, found.st_size, f"{found.st_mtime_ns}:{found.st_ctime_ns}:{found.st_ino}")
+                elif entry.is_symlink() and not entry.is_dir():
+                    yield SourceFile(name, -1, "")  # it leads nowhere: a file was meant, and has not come
             except OSError:
                 yield SourceFile(name, -1, "")
 

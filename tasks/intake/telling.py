@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
+import shutil
 import tempfile
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +24,40 @@ from medgr2.tasks.intake.labels import CODE, Labels, read_labels
 from medgr2.tasks.intake.layouts import Layout, layout_of
 
 USUAL = ("labels.csv", "labels.parquet", "labels.jsonl")
+PRIVATE = "medgr2-labels-"
+
+
+class PrivateFolder:
+    """Gone with its owner. What owners left behind that were killed, the next one removes: their lock is open."""
+
+    def __init__(self) -> None:
+        for left in Path(tempfile.gettempdir()).glob(f"{PRIVATE}*"):
+            if left.stat(follow_symlinks=False).st_uid == os.getuid() and not _is_locked(left):
+                shutil.rmtree(left, ignore_errors=True)
+        self._folder = tempfile.TemporaryDirectory(prefix=PRIVATE)
+        self.path = Path(self._folder.name)
+        lock = os.open(self.path, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        self._unlock = weakref.finalize(self, os.close, lock)
+
+    def close(self) -> None:
+        self._folder.cleanup()
+        self._unlock()
+
+
+def _is_locked(folder: Path) -> bool:
+    """Also where it cannot be told."""
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 @dataclass
@@ -29,7 +67,7 @@ class Telling:
     parameters: IntakeParameters
     file: Path | None = None
     layout: Layout | None = None
-    _held: tempfile.TemporaryDirectory[str] | None = None
+    _held: PrivateFolder | None = None
 
     @property
     def digest(self) -> str:
@@ -84,11 +122,11 @@ def _from_bucket(address: str, named: bool, storage: StorageSettings, parameters
     """Fetched to a private folder for as long as they are needed: they may name patients."""
     prefix, _, name = address.rpartition("/") if named else (address, "", "")
     store = open_store(storage.model_copy(update={"root": prefix}))
-    folder = tempfile.TemporaryDirectory(prefix="medgr2-")
+    folder = PrivateFolder()
     for one in (name,) if named else USUAL:
-        if (path := _fetched(store, one, Path(folder.name))) is not None:
+        if (path := _fetched(store, one, folder.path)) is not None:
             return Telling(parameters, path, _held=folder)
-    folder.cleanup()
+    folder.close()
     if named:
         raise NotFoundError(
             "no labels file", where=address, kept=NOTHING, next_command="medgr2 ingest SOURCE --labels FILE"

@@ -142,7 +142,14 @@ def test_help_loads_no_heavy_library() -> None:
     assert help_run("-c", code).stdout.strip().endswith("loaded: []")
 
 
-DATA_PATH = ("schemas.tables", "infra.settings", "infra.workspace", "infra.query", "tasks.intake.ingest", "tasks.lineage")
+DATA_PATH = (
+    "schemas.tables",
+    "infra.settings",
+    "infra.workspace",
+    "infra.query",
+    "tasks.intake.ingest",
+    "tasks.lineage",
+)
 
 
 @pytest.mark.parametrize("module", DATA_PATH)

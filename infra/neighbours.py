@@ -1,7 +1,7 @@
 """Which pictures show the same, among very many: every pair is looked at, nothing is left to chance.
 
-Three sieves, each finer and dearer: the correlation of the low frequencies of local contrast (all pairs, as matrix
-products over all eight turns), a cheap look at the small copies, and their agreement once aligned.
+Three sieves, each finer and dearer: the correlation of the low frequencies of local contrast (all pairs and all eight
+turns, as matrix products), a cheap look at the small copies, and their agreement once aligned.
 """
 
 from __future__ import annotations
@@ -14,37 +14,16 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from medgr2.infra.likeness import LIMIT, TURNS, Numbers, Turn, agree, inverse, local_contrast, may_agree, turned
-from medgr2.infra.pictures.fingerprint import SIDE, unpack
+from medgr2.infra.likeness import LIMIT, TURNS, Pictures, Turn, agree, inverse, local_contrast, may_agree, turned
+from medgr2.infra.pictures.fingerprint import unpack
+from medgr2.infra.spectra import by_turn, close, spectra
 
-SAME_PICTURE = 0.88
+SAME_PICTURE = 0.885
 """Agreement from which two pictures count as one. Measured by benchmarks/near_duplicates.py."""
 _COARSE, _CHEAP = 0.60, 0.62
-_CHUNK, _BLOCK, _PAIRS = 4096, 128, 512
+_CHUNK, _BLOCK, _PAIRS, _AT_ONCE = 4096, 512, 4096, 128
 _GREY = np.float32(127 / LIMIT)
-_HIGHEST = 12
-
-
-def _frequencies() -> tuple[Numbers, NDArray[np.intp], NDArray[np.intp], Numbers]:
-    """Cosines, the (row, column) frequencies that are kept, and their weights; even columns come first."""
-    k = np.arange(_HIGHEST + 1)
-    cosines = np.cos(np.pi * (np.arange(SIDE) + 0.5) * k[:, None] / SIDE).astype(np.float32)
-    radius = np.hypot(k[:, None], k)
-    rows, columns = np.nonzero((radius <= _HIGHEST) & (radius >= 2.5))
-    order = np.argsort(columns % 2, kind="stable")
-    rows, columns = rows[order], columns[order]
-    weights = np.sqrt(radius[rows, columns]) / np.sqrt(np.where(rows == 0, 2, 1) * np.where(columns == 0, 2, 1))
-    return cosines, rows, columns, weights.astype(np.float32)
-
-
-_COSINES, _ROWS, _COLUMNS, _WEIGHTS = _frequencies()
-_EVEN = int(np.count_nonzero(_COLUMNS % 2 == 0))
-_EXCHANGED = np.argmax((_ROWS[:, None] == _COLUMNS) & (_COLUMNS[:, None] == _ROWS), axis=1)
 _INVERSE = np.array([inverse(turn) for turn in range(len(TURNS))])
-_ROW_SIGN = (1 - 2 * (_ROWS % 2)).astype(np.float32)
-_COLUMN_SIGN = (1 - 2 * (_COLUMNS % 2)).astype(np.float32)
-
-
 Kind = TypeVar("Kind", bound=np.generic)
 
 
@@ -61,7 +40,7 @@ class Match(NamedTuple):
 @dataclass(slots=True)
 class _Chunk:
     copies: NDArray[np.int8]
-    low: NDArray[np.float16]
+    spectra: NDArray[np.float16]
     keys: NDArray[np.uint64]
     """By them the two pictures of a pair are put in one order, whichever came first."""
 
@@ -70,20 +49,8 @@ def _digest(fingerprints: Sequence[bytes]) -> _Chunk:
     pixels, flat = unpack(fingerprints)
     contrast = local_contrast(pixels)
     contrast[flat] = 0
-    low = (_COSINES @ contrast @ _COSINES.T)[:, _ROWS, _COLUMNS] * _WEIGHTS
-    low /= np.maximum(np.linalg.norm(low, axis=1, keepdims=True), 1e-3)
     keys = [int.from_bytes(hashlib.blake2b(one, digest_size=8).digest(), "little") for one in fingerprints]
-    return _Chunk(np.rint(contrast * _GREY).astype(np.int8), low.astype(np.float16), np.array(keys, np.uint64))
-
-
-def _turned_low(low: Numbers) -> Numbers:
-    """(turns, pictures, frequencies): turning a picture exchanges its frequencies, or changes their signs."""
-    every = []
-    for turn in range(len(TURNS)):
-        one = low[:, _EXCHANGED] if turn & 1 else low
-        one = one * _ROW_SIGN if turn & 2 else one
-        every.append(one * _COLUMN_SIGN if turn & 4 else one)
-    return np.stack(every)
+    return _Chunk(np.rint(contrast * _GREY).astype(np.int8), spectra(contrast), np.array(keys, np.uint64))
 
 
 def _gather(chunks: Sequence[NDArray[Kind]], numbers: NDArray[np.intp]) -> NDArray[Kind]:
@@ -115,7 +82,7 @@ class Neighbours:
             room = _CHUNK - len(last.keys) if last else 0
             taken = _digest(rest[: room or _CHUNK])
             if last and room:
-                for name in ("copies", "low", "keys"):
+                for name in ("copies", "spectra", "keys"):
                     setattr(last, name, np.concatenate([getattr(last, name), getattr(taken, name)]))
             else:
                 self._chunks.append(taken)
@@ -136,32 +103,21 @@ class Neighbours:
 
     def _candidates(self, start: int, stop: int) -> Iterator[tuple[NDArray[np.intp], ...]]:
         """(new, old, turn of the new) whose low frequencies correlate."""
-        low = _gather([chunk.low for chunk in self._chunks], np.arange(start, stop))
-        queries = _turned_low(low.astype(np.float32))
-        for number, chunk in enumerate(self._chunks):
+        queries = _gather([chunk.spectra for chunk in self._chunks], np.arange(start, stop)).astype(np.float32)
+        waiting: list[tuple[NDArray[np.intp], ...]] = []
+        for number, chunk in enumerate(self._chunks[: -(-stop // _CHUNK)]):
             offset = number * _CHUNK
-            if offset >= stop:
-                return
-            held = chunk.low[: stop - offset].astype(np.float32)
-            even, odd = held[:, :_EVEN].T, held[:, _EVEN:].T
-            best = np.full((stop - start, len(held)), -1, np.float32)
-            for turn in (0, 1, 2, 3):  # and, by the sign of the odd columns, 4 more than each
-                straight = queries[turn][:, :_EVEN] @ even
-                swayed = queries[turn][:, _EVEN:] @ odd
-                np.abs(swayed, out=swayed)
-                straight += swayed
-                np.maximum(best, straight, out=best)
-            found = np.flatnonzero(best.ravel() >= _COARSE)
-            if not len(found):
-                continue
-            new, old = np.divmod(found, held.shape[0])
-            earlier = old + offset < new + start
-            new, old = new[earlier], old[earlier]
-            for at in range(0, len(new), 8 * _PAIRS):
-                some, others = new[at : at + 8 * _PAIRS], old[at : at + 8 * _PAIRS]
-                scores = np.einsum("kmd,md->mk", queries[:, some], held[others], optimize=True)
-                which, turns = np.nonzero(scores >= _COARSE)
-                yield some[which] + start, others[which] + offset, turns
+            held = chunk.spectra[: stop - offset].astype(np.float32)
+            for new, old in close(queries, held, _COARSE):
+                earlier = old + offset < new + start
+                new, old = new[earlier], old[earlier]
+                which, turns = np.nonzero(by_turn(queries[new], held[old]) >= _COARSE)
+                waiting.append((new[which] + start, old[which] + offset, turns))
+                if sum(len(turns) for _, _, turns in waiting) >= _PAIRS:
+                    yield _joined(waiting)
+                    waiting = []
+        if waiting:
+            yield _joined(waiting)
 
     def _verified(self, news: NDArray[np.intp], olds: NDArray[np.intp], turns: NDArray[np.intp]) -> Iterator[Match]:
         copies, keys = [chunk.copies for chunk in self._chunks], [chunk.keys for chunk in self._chunks]
@@ -175,10 +131,26 @@ class Neighbours:
             for way in np.unique(ways):
                 here = ways == way
                 moves[here] = turned(moves[here], int(way))
-            a, b = stays.astype(np.float32) / _GREY, moves.astype(np.float32) / _GREY
-            likely = np.flatnonzero(may_agree(a, b) >= _CHEAP)
-            if not len(likely):
-                continue
-            for place, similarity in zip(likely, agree(a[likely], b[likely]), strict=True):
-                if similarity >= self._least:
-                    yield Match(int(old[place]), int(new[place]), TURNS[turn[place]], round(float(similarity), 4))
+            for place in _likely(stays, moves):
+                for pair, similarity in zip(place, agree(_grey(stays[place]), _grey(moves[place])), strict=True):
+                    if similarity >= self._least:
+                        yield Match(int(old[pair]), int(new[pair]), TURNS[turn[pair]], round(float(similarity), 4))
+
+
+def _joined(parts: list[tuple[NDArray[np.intp], ...]]) -> tuple[NDArray[np.intp], ...]:
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+
+def _grey(copies: NDArray[np.int8]) -> Pictures:
+    return copies * (1 / _GREY)
+
+
+def _likely(stays: NDArray[np.int8], moves: NDArray[np.int8]) -> Iterator[NDArray[np.intp]]:
+    """Places of the pairs that pass the cheap look, few at a time: they stay in the cache of a core."""
+    cheap = [
+        may_agree(_grey(stays[at : at + _AT_ONCE]), _grey(moves[at : at + _AT_ONCE]))
+        for at in range(0, len(stays), _AT_ONCE)
+    ]
+    places = np.flatnonzero(np.concatenate(cheap) >= _CHEAP) if cheap else np.zeros(0, np.intp)
+    for at in range(0, len(places), _AT_ONCE):
+        yield places[at : at + _AT_ONCE]

@@ -63,6 +63,8 @@ class RayJob:
         if waiting:
             # Too many failures end the job before its last cell: the stage then says so in its own words.
             raise self._stopped(job, f"{status.lower()} with {len(waiting)} cells undone: {_last_line(client, job)}")
+        # It says where files lie and what their reports say: nothing that should outlive the job.
+        self._journal.store.delete(self._key)
 
     def _news(self, waiting: dict[str, int]) -> list[Outcome]:
         standings = self._journal.index().standings(list(waiting))

@@ -146,6 +146,7 @@ FILES = _table(
     {
         "file_id": _S, "source_id": _S, "size": _I, "stamp": _S, "content": _S, "verdict": _S, "reason": _S,
         "detail": _S, "images": _LS, "found": _S, "recipe": _S, "run": _S, "seen_at": _T,
+        "facts": _S,
     },
 )  # fmt: skip
 BENCHMARKS = _table(

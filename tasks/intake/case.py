@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -22,8 +22,15 @@ TOLD = (
 )  # fmt: skip
 HELD = ("image_id", "modality", "anatomy", "labels", "patient_key", "keys", "split", "origin", "fingerprint", "told",
         "reason")  # fmt: skip
-Hasher: TypeAlias = Callable[[str, str], str]
+DECIDED = "2"
+"""Raise it when the same pictures would be decided upon otherwise: all of them are looked at again."""
+CONTRADICTING = "contradicting_labels"
 Facts: TypeAlias = tuple[str | None, ...]
+Hasher: TypeAlias = Callable[[str, str], str]
+
+
+Elsewhere: TypeAlias = Mapping[str, Sequence[Facts]]
+"""By image, what the files of other sources that hold it too say of it."""
 
 
 class Case:
@@ -33,7 +40,7 @@ class Case:
         held: pa.Table,
         benchmarks: pa.Table,
         hashed: Hasher,
-        elsewhere: Callable[[], set[str]] = set,
+        elsewhere: Callable[[], Elsewhere] = dict,
     ) -> None:
         files, pictures = candidates.files, candidates.pictures
         self.hashed = hashed
@@ -54,7 +61,7 @@ class Case:
         rows = zip(*(files[name].to_pylist() for name in TOLD), strict=True)
         named = candidates.persons.to_pylist()
         told = (row if not persons else (*row, persons) for row, persons in zip(rows, named, strict=True))
-        self.told_digest = [hashed("told", json.dumps(row, ensure_ascii=False)) for row in told]
+        self.told_digest = [hashed("told", json.dumps([DECIDED, *row], ensure_ascii=False)) for row in told]
         """A keyed hash of all that is told of a file, to see later whether it has changed. The patient's name belongs
         to it: a report is scrubbed again when that is corrected."""
         self.held = {name: held[name].to_pylist() for name in HELD}
@@ -104,8 +111,8 @@ class Case:
         return list(dict.fromkeys(key for column in columns if (key := column[file])))
 
     @cached_property
-    def elsewhere(self) -> set[str]:
-        """The images that files of other sources brought too: what those said of them still holds."""
+    def elsewhere(self) -> Elsewhere:
+        """Asked for only when it matters: what other sources said of an image still holds."""
         return self._elsewhere()
 
     def held_keys(self, image: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from medgr2.schemas.vocabulary import Split
-from medgr2.tasks.intake.case import Case, contradict
+from medgr2.tasks.intake.case import CONTRADICTING, Case, contradict
 
 
 def judge_files(case: Case) -> None:
@@ -40,9 +40,9 @@ def choose_owners(case: Case) -> None:
     for file, images in copies.items():
         told_otherwise = [i for i in images if contradict(case.facts_of_file(file), case.facts(i))]
         for image in told_otherwise:
-            case.hold_back(image, "contradicting_labels", image)
+            case.hold_back(image, CONTRADICTING, image)
         if not own[file]:
-            case.refuse(file, "contradicting_labels" if told_otherwise else "duplicate")
+            case.refuse(file, CONTRADICTING if told_otherwise else "duplicate")
 
 
 def meet_held(case: Case) -> None:
@@ -59,12 +59,20 @@ def meet_held(case: Case) -> None:
             # Another file brought it. If that one is gone, this one stands in for it as long as they agree.
             otherwise = contradict(case.facts_of_file(file), case.held_facts(image))
             if otherwise:
-                case.hold_back(image, "contradicting_labels", image)
+                case.hold_back(image, CONTRADICTING, image)
             if otherwise or origin in here or case.held_value(image, "told") is not None:
-                refused[file] = "contradicting_labels" if otherwise else "duplicate"
+                refused[file] = CONTRADICTING if otherwise else "duplicate"
                 case.copied[image].update(case.keys(file))
                 del case.owner[image]
+        elif _contradicted(case, image):
+            case.hold_back(image, CONTRADICTING, image)
     kept = {case.file(image) for image in case.owner}
     for file, reason in refused.items():
         if file not in kept:
             case.refuse(file, reason)
+
+
+def _contradicted(case: Case, image: str) -> bool:
+    """Another source has the same picture and calls it otherwise: that holds until one of the two is corrected."""
+    facts = case.facts_of_file(case.file(image))
+    return any(contradict(facts, said) for said in case.elsewhere.get(image, ()) if said)

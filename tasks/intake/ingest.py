@@ -20,9 +20,9 @@ from medgr2.schemas.intake import IntakeParameters
 from medgr2.schemas.reports import IngestReport, Plan
 from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks.intake.candidates import Candidates, CandidatesBuilder
-from medgr2.tasks.intake.case import HELD, Case
+from medgr2.tasks.intake.case import HELD, Case, Elsewhere
 from medgr2.tasks.intake.identity import choose_owners, judge_files, meet_held
-from medgr2.tasks.intake.ledger import Receipt, brought_elsewhere, note
+from medgr2.tasks.intake.ledger import Receipt, note, said_elsewhere
 from medgr2.tasks.intake.likeness import compare
 from medgr2.tasks.intake.read import reading_recipe
 from medgr2.tasks.intake.rows import changed, elsewhere_changed, elsewhere_rows, image_rows
@@ -80,7 +80,7 @@ def ingest(
     )  # fmt: skip
     scrub = ReportScrub(parameters.reports)
     case, written = _admit(
-        workspace, candidates, parameters, scrub, run, lambda: brought_elsewhere(workspace, survey, recipe)
+        workspace, candidates, parameters, scrub, run, lambda: said_elsewhere(workspace, survey, recipe)
     )
     report = _report(plan, candidates, case, written, scrub).model_copy(
         update={
@@ -108,7 +108,7 @@ def _admit(
     parameters: IntakeParameters,
     scrub: ReportScrub,
     run: str,
-    elsewhere: Callable[[], set[str]],
+    elsewhere: Callable[[], Elsewhere],
 ) -> tuple[Case, list[str]]:
     """Decided on all that is held, and decided again if anybody else took something in meanwhile. With the case come
     the images whose rows were written."""

@@ -32,9 +32,12 @@ INTERNAL = pa.schema(
 LONGEST = {
     "file": 4096, "report": 1 << 20, "attributes": 16_384, "patient_id": 256, "patient_name": 1024, "group_id": 1024,
 }  # fmt: skip
-LONGEST_OTHER = 2048
+LONGEST_OTHER = 300
+"""A label is a word or a few; free text belongs in the report, which is scrubbed."""
 _UNSAFE_TEXT = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]"
 _OUTSIDE = r"^/|^[A-Za-z]:|^[A-Za-z][A-Za-z0-9+.-]*://|(^|/)\.\.(/|$)"
+_NOBODY = r"^(0+|unknown|none|null|nan|n/?a|anon(ym(ous|i[sz]ed)?)?|-+|\?+)$"
+"""Ids that stand for nobody: their pictures are not one patient's."""
 _BETWEEN = "\x1f"
 BETWEEN_NAMES = "\n"
 
@@ -112,7 +115,8 @@ def _mapped(column: pa.Array, word: Callable[[str], str | None]) -> pa.Array:
 
 def _keyed(source: pa.Array, person: pa.Array, hashed: Hashed, suffix: str) -> pa.Array:
     both = pc.binary_join_element_wise(pc.fill_null(source, ""), pc.fill_null(person, ""), _BETWEEN)
-    both = pc.if_else(person.is_valid(), both, pa.scalar(None, pa.string()))
+    somebody = pc.invert(pc.match_substring_regex(pc.fill_null(person, ""), _NOBODY, ignore_case=True))
+    both = pc.if_else(pc.and_(person.is_valid(), somebody), both, pa.scalar(None, pa.string()))
 
     def key(pair: str) -> str:
         where, _, who = pair.partition(_BETWEEN)

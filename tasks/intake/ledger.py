@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -15,11 +17,11 @@ from medgr2.schemas.intake import IntakeParameters
 from medgr2.schemas.reports import IngestReport
 from medgr2.schemas.tables import TABLES
 from medgr2.tasks.intake.candidates import Candidates
-from medgr2.tasks.intake.case import Case
+from medgr2.tasks.intake.case import DECIDED, Case, Elsewhere, Facts
 from medgr2.tasks.intake.survey import Survey, newest
 
 FILES = TABLES["files"].schema
-COMPARED = ("size", "stamp", "content", "verdict", "reason", "images")
+COMPARED = ("size", "stamp", "content", "verdict", "reason", "images", "facts")
 PASSING = frozenset({"unreadable", "timed_out", "killed_its_reader", "out_of_memory", "changed_while_reading"})
 """Failures that another try may mend."""
 
@@ -28,14 +30,16 @@ def note(workspace: Workspace, survey: Survey, recipe: Recipe, candidates: Candi
     """One row of `files` for each file about which something is new."""
     files = candidates.files
     images: list[list[str]] = [[] for _ in range(files.num_rows)]
-    for image in case.owner:
-        images[case.file(image)].append(image)
+    for file, image in zip(case.file_of, case.image_of, strict=True):
+        if image in case.owner or image in case.held_at:
+            images[file].append(image)
     n = files.num_rows
     columns = {name: files[name] for name in ("file_id", "size", "stamp", "content", "detail", "found")} | {
         "source_id": pa.array([survey.source_id] * n, pa.string()),
         "verdict": pa.array(case.verdicts, pa.string()),
         "reason": pa.array(case.reasons, pa.string()),
-        "images": pa.array([sorted(some) for some in images], pa.list_(pa.string())),
+        "images": pa.array([sorted(set(some)) for some in images], pa.list_(pa.string())),
+        "facts": pa.array([json.dumps(case.facts_of_file(file)) for file in range(n)], pa.string()),
         "recipe": pa.array([recipe.digest] * n, pa.string()),
         "run": pa.array([run] * n, pa.string()),
         "seen_at": pa.array([datetime.now(UTC)] * n, FILES.field("seen_at").type),
@@ -49,12 +53,15 @@ def note(workspace: Workspace, survey: Survey, recipe: Recipe, candidates: Candi
         workspace.lake.append("files", new, once=f"files:{survey.source_id}:{recipe.digest}:{_last(survey)}:{state}")
 
 
-def brought_elsewhere(workspace: Workspace, survey: Survey, recipe: Recipe) -> set[str]:
-    """The images of which files of other sources said something too, by the same rules and the same key."""
-    columns = ["file_id", "source_id", "images", "seen_at"]
+def said_elsewhere(workspace: Workspace, survey: Survey, recipe: Recipe) -> Elsewhere:
+    """By the files of other sources, by the same rules and the same key."""
+    columns = ["file_id", "source_id", "images", "facts", "seen_at"]
     rows = newest(workspace.lake.read("files", columns, {"recipe": recipe.digest}))
-    others = rows.filter(pc.not_equal(rows["source_id"], survey.source_id))
-    return set(pc.list_flatten(others["images"]).to_pylist())
+    said: dict[str, list[Facts]] = defaultdict(list)
+    for row in rows.filter(pc.not_equal(rows["source_id"], survey.source_id)).to_pylist():
+        for image in row["images"]:
+            said[image].append(tuple(json.loads(row["facts"] or "[]")))
+    return said
 
 
 def _lines(table: pa.Table) -> list[str]:
@@ -73,12 +80,14 @@ class Receipt:
         self, workspace: Workspace, survey: Survey, recipe: Recipe, labels: str, parameters: IntakeParameters
     ) -> None:
         self._workspace = workspace
-        asked = [survey.source_id, survey.digest, labels, recipe.digest, parameters.model_dump(mode="json")]
+        asked = [DECIDED, survey.source_id, survey.digest, labels, recipe.digest, parameters.model_dump(mode="json")]
         self._asked = survey.hashed("receipt", digest_of(asked))
 
     def _key(self) -> str:
         lake = self._workspace.lake
-        state = digest_of([self._asked, *(lake.version(name) for name in ("images", "benchmarks", "erasures"))])
+        state = digest_of(
+            [self._asked, *(lake.version(name) for name in ("images", "files", "benchmarks", "erasures"))]
+        )
         return f"receipts/ingest/{state}.json"
 
     def find(self) -> IngestReport | None:

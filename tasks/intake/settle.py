@@ -54,9 +54,15 @@ def _join_alike(case: Case, groups: Groups, alike: list[tuple[str, str]]) -> Non
             case.counts["near_duplicates_of_two_groups"] += groups.root(one) != groups.root(other)
             groups.join(one, other)
         else:
-            new = b if not case.in_use(b) else a
-            if not case.in_use(new):
-                case.hold_back(new, "near_duplicate_in_other_split", a if new == b else b)
+            gone = _weaker(case, a, b)
+            case.hold_back(gone, "near_duplicate_in_other_split", a if gone == b else b)
+
+
+def _weaker(case: Case, a: str, b: str) -> str:
+    """What is new goes. Of two in use, whose likeness an earlier release did not see, the one that is trained on."""
+    if case.in_use(a) and case.in_use(b):
+        return a if case.held_value(a, "split") == Split.TRAIN else b
+    return a if case.in_use(b) else b
 
 
 def _assign(case: Case, groups: Groups, shares: Shares) -> None:

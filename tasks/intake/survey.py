@@ -19,7 +19,7 @@ SIDECARS = frozenset({".csv", ".tsv", ".json", ".jsonl", ".parquet", ".md", ".tx
 """Files that lie beside pictures and are none. Everything else has to be accounted for."""
 WINDOW = 4096
 """So many files are read, journalled and let go at a time: memory does not grow with the source."""
-LEDGER = ("file_id", "size", "stamp", "content", "verdict", "reason", "detail", "images", "found", "seen_at")
+LEDGER = ("file_id", "size", "stamp", "content", "verdict", "reason", "detail", "images", "found", "facts", "seen_at")
 
 
 class Survey:

@@ -66,6 +66,8 @@ class Case:
         to it: a report is scrubbed again when that is corrected."""
         self.held = {name: held[name].to_pylist() for name in HELD}
         self.held_at = {image: n for n, image in enumerate(self.held["image_id"])}
+        self.unfit: set[int] = set()
+        """Files whose own labels keep them out: what they say of a picture counts for nothing."""
         self.owner: dict[str, int] = {}
         """image_id -> the picture that brings it."""
         self.held_back: dict[str, tuple[str, str | None]] = {}

@@ -22,6 +22,8 @@ def judge_files(case: Case) -> None:
             case.refuse(file, "modality_contradicts_header")
         elif not (labelled or modality):
             case.refuse(file, "no_modality" if case.known[file] else "no_label")
+        if not case.is_open(file):
+            case.unfit.add(file)
 
 
 def choose_owners(case: Case) -> None:

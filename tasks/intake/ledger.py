@@ -31,7 +31,7 @@ def note(workspace: Workspace, survey: Survey, recipe: Recipe, candidates: Candi
     files = candidates.files
     images: list[list[str]] = [[] for _ in range(files.num_rows)]
     for file, image in zip(case.file_of, case.image_of, strict=True):
-        if image in case.owner or image in case.held_at:
+        if file not in case.unfit and (image in case.owner or image in case.held_at):
             images[file].append(image)
     n = files.num_rows
     columns = {name: files[name] for name in ("file_id", "size", "stamp", "content", "detail", "found")} | {

@@ -1,7 +1,7 @@
 """Which pictures show the same, among very many: every pair is looked at, nothing is left to chance.
 
-Three sieves, each finer and dearer: the correlation of the low frequencies of local contrast (all pairs and all eight
-turns, as matrix products), a cheap look at the small copies, and their agreement once aligned.
+Four sieves, each finer or dearer: the correlation of the low frequencies of local contrast (all pairs and all eight
+turns, as matrix products), that of higher ones, a cheap look at the small copies, and their agreement once aligned.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from medgr2.infra.likeness import LIMIT, TURNS, Pictures, Turn, agree, inverse, local_contrast, may_agree, turned
 from medgr2.infra.pictures.fingerprint import unpack
-from medgr2.infra.spectra import by_turn, close, spectra
+from medgr2.infra.spectra import Band, Spectra
 
 SAME_PICTURE = 0.885
 """Agreement from which two pictures count as one. Measured by benchmarks/near_duplicates.py."""
-_COARSE, _CHEAP = 0.60, 0.62
+_COARSE, _FINE, _CHEAP = 0.60, 0.24, 0.62
+_LOW, _HIGH = Band(2.5, 12), Band(12, 16)
 _CHUNK, _BLOCK, _PAIRS, _AT_ONCE = 4096, 512, 4096, 128
 _GREY = np.float32(127 / LIMIT)
 _INVERSE = np.array([inverse(turn) for turn in range(len(TURNS))])
@@ -40,7 +41,8 @@ class Match(NamedTuple):
 @dataclass(slots=True)
 class _Chunk:
     copies: NDArray[np.int8]
-    spectra: NDArray[np.float16]
+    low: Spectra
+    high: Spectra
     keys: NDArray[np.uint64]
     """By them the two pictures of a pair are put in one order, whichever came first."""
 
@@ -50,7 +52,8 @@ def _digest(fingerprints: Sequence[bytes]) -> _Chunk:
     contrast = local_contrast(pixels)
     contrast[flat] = 0
     keys = [int.from_bytes(hashlib.blake2b(one, digest_size=8).digest(), "little") for one in fingerprints]
-    return _Chunk(np.rint(contrast * _GREY).astype(np.int8), spectra(contrast), np.array(keys, np.uint64))
+    copies = np.rint(contrast * _GREY).astype(np.int8)
+    return _Chunk(copies, _LOW.spectra(contrast), _HIGH.spectra(contrast), np.array(keys, np.uint64))
 
 
 def _gather(chunks: Sequence[NDArray[Kind]], numbers: NDArray[np.intp]) -> NDArray[Kind]:
@@ -63,7 +66,7 @@ def _gather(chunks: Sequence[NDArray[Kind]], numbers: NDArray[np.intp]) -> NDArr
 
 
 class Neighbours:
-    """Grows by `add`; about 1.3 kB a picture."""
+    """Grows by `add`; about 1.5 kB a picture."""
 
     def __init__(self, fingerprints: Sequence[bytes] = (), least: float = SAME_PICTURE) -> None:
         self._chunks: list[_Chunk] = []
@@ -82,7 +85,7 @@ class Neighbours:
             room = _CHUNK - len(last.keys) if last else 0
             taken = _digest(rest[: room or _CHUNK])
             if last and room:
-                for name in ("copies", "spectra", "keys"):
+                for name in ("copies", "low", "high", "keys"):
                     setattr(last, name, np.concatenate([getattr(last, name), getattr(taken, name)]))
             else:
                 self._chunks.append(taken)
@@ -103,15 +106,15 @@ class Neighbours:
 
     def _candidates(self, start: int, stop: int) -> Iterator[tuple[NDArray[np.intp], ...]]:
         """(new, old, turn of the new) whose low frequencies correlate."""
-        queries = _gather([chunk.spectra for chunk in self._chunks], np.arange(start, stop)).astype(np.float32)
+        queries = _gather([chunk.low for chunk in self._chunks], np.arange(start, stop)).astype(np.float32)
         waiting: list[tuple[NDArray[np.intp], ...]] = []
         for number, chunk in enumerate(self._chunks[: -(-stop // _CHUNK)]):
             offset = number * _CHUNK
-            held = chunk.spectra[: stop - offset].astype(np.float32)
-            for new, old in close(queries, held, _COARSE):
+            held = chunk.low[: stop - offset].astype(np.float32)
+            for new, old in _LOW.close(queries, held, _COARSE):
                 earlier = old + offset < new + start
                 new, old = new[earlier], old[earlier]
-                which, turns = np.nonzero(by_turn(queries[new], held[old]) >= _COARSE)
+                which, turns = np.nonzero(_LOW.by_turn(queries[new], held[old]) >= _COARSE)
                 waiting.append((new[which] + start, old[which] + offset, turns))
                 if sum(len(turns) for _, _, turns in waiting) >= _PAIRS:
                     yield _joined(waiting)
@@ -121,8 +124,12 @@ class Neighbours:
 
     def _verified(self, news: NDArray[np.intp], olds: NDArray[np.intp], turns: NDArray[np.intp]) -> Iterator[Match]:
         copies, keys = [chunk.copies for chunk in self._chunks], [chunk.keys for chunk in self._chunks]
+        high = [chunk.high for chunk in self._chunks]
         for at in range(0, len(news), _PAIRS):
             new, old, turn = news[at : at + _PAIRS], olds[at : at + _PAIRS], turns[at : at + _PAIRS]
+            fine = _HIGH.by_turn(_gather(high, new).astype(np.float32), _gather(high, old).astype(np.float32))
+            passing = fine[np.arange(len(turn)), turn] >= _FINE
+            new, old, turn = new[passing], old[passing], turn[passing]
             stays, moves = _gather(copies, old), _gather(copies, new)
             # The one with the smaller key stays as it is and the other turns, whichever of them is the new one.
             swap = _gather(keys, new) < _gather(keys, old)

@@ -105,17 +105,27 @@ class Neighbours:
                 yield matches[place]
 
     def _candidates(self, start: int, stop: int) -> Iterator[tuple[NDArray[np.intp], ...]]:
-        """(new, old, turn of the new) whose low frequencies correlate."""
-        queries = _gather([chunk.low for chunk in self._chunks], np.arange(start, stop)).astype(np.float32)
+        """(new, old, turn of the new) whose low frequencies correlate, and higher ones after the same turn."""
+        every = np.arange(start, stop)
+        low, high = (
+            _gather(chunks, every).astype(np.float32)
+            for chunks in ([chunk.low for chunk in self._chunks], [chunk.high for chunk in self._chunks])
+        )
         waiting: list[tuple[NDArray[np.intp], ...]] = []
         for number, chunk in enumerate(self._chunks[: -(-stop // _CHUNK)]):
             offset = number * _CHUNK
             held = chunk.low[: stop - offset].astype(np.float32)
-            for new, old in _LOW.close(queries, held, _COARSE):
+            close = list(_LOW.close(low, held, _COARSE))
+            every_new, every_old = _joined(close) if close else (every[:0], every[:0])
+            for at in range(0, len(every_new), _PAIRS):
+                new, old = every_new[at : at + _PAIRS], every_old[at : at + _PAIRS]
                 earlier = old + offset < new + start
                 new, old = new[earlier], old[earlier]
-                which, turns = np.nonzero(_LOW.by_turn(queries[new], held[old]) >= _COARSE)
-                waiting.append((new[which] + start, old[which] + offset, turns))
+                which, turns = np.nonzero(_LOW.by_turn(low[new], held[old]) >= _COARSE)
+                new, old = new[which], old[which]
+                fine = _HIGH.by_turn(high[new], chunk.high[old].astype(np.float32))
+                passing = fine[np.arange(len(turns)), turns] >= _FINE
+                waiting.append((new[passing] + start, old[passing] + offset, turns[passing]))
                 if sum(len(turns) for _, _, turns in waiting) >= _PAIRS:
                     yield _joined(waiting)
                     waiting = []
@@ -124,12 +134,8 @@ class Neighbours:
 
     def _verified(self, news: NDArray[np.intp], olds: NDArray[np.intp], turns: NDArray[np.intp]) -> Iterator[Match]:
         copies, keys = [chunk.copies for chunk in self._chunks], [chunk.keys for chunk in self._chunks]
-        high = [chunk.high for chunk in self._chunks]
         for at in range(0, len(news), _PAIRS):
             new, old, turn = news[at : at + _PAIRS], olds[at : at + _PAIRS], turns[at : at + _PAIRS]
-            fine = _HIGH.by_turn(_gather(high, new).astype(np.float32), _gather(high, old).astype(np.float32))
-            passing = fine[np.arange(len(turn)), turn] >= _FINE
-            new, old, turn = new[passing], old[passing], turn[passing]
             stays, moves = _gather(copies, old), _gather(copies, new)
             # The one with the smaller key stays as it is and the other turns, whichever of them is the new one.
             swap = _gather(keys, new) < _gather(keys, old)
@@ -144,7 +150,7 @@ class Neighbours:
                         yield Match(int(old[pair]), int(new[pair]), TURNS[turn[pair]], round(float(similarity), 4))
 
 
-def _joined(parts: list[tuple[NDArray[np.intp], ...]]) -> tuple[NDArray[np.intp], ...]:
+def _joined(parts: Sequence[tuple[NDArray[np.intp], ...]]) -> tuple[NDArray[np.intp], ...]:
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 

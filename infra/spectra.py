@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from medgr2.infra.likeness import TURNS, Numbers, Pictures
 from medgr2.infra.pictures.fingerprint import SIDE
 
-_ROWS, _ACROSS = 128, 512
+_ROWS, _ACROSS = 128, 256
 """So many pictures against so many at once: what is worked on stays in the cache of a core."""
 Spectra = NDArray[np.float16]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 
 
 class Groups:
@@ -35,9 +35,3 @@ class Groups:
 
     def splits(self, node: Hashable) -> frozenset[str]:
         return self._splits.get(self.root(node), frozenset())
-
-    def members(self, nodes: Iterable[Hashable]) -> dict[Hashable, list[Hashable]]:
-        found: dict[Hashable, list[Hashable]] = {}
-        for node in nodes:
-            found.setdefault(self.root(node), []).append(node)
-        return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -58,26 +58,19 @@ class Layout:
     def read(self, hashed: Hashed) -> tuple[Labels, Account]:
         """The labels of all images it names, and what became of its questions."""
         images = _Images()
-        left_out: Counter[str] = Counter()
-        rows = taken = 0
-        for row in self.rows():
-            rows += 1
-            taken += row.question is not None
-            if row.reason:
-                left_out[row.reason] += 1
+        rows = list(self.rows())
+        for row in rows:
             if row.file:
                 images.add(row.file, row.told)
         digest = digest_of(
             [CODE, self.name, [[str(f), sha256_hex((self.folder / f).read_bytes())] for f in self.files]]
         )
         labels = Labels.build(images.batches(), self.folder.absolute(), (), hashed, digest)
-        return labels, Account(rows, taken, left_out)
+        return labels, _account(rows)
 
     def account(self) -> Account:
         """What became of its questions."""
-        rows = list(self.rows())
-        left_out = Counter(row.reason for row in rows if row.reason)
-        return Account(len(rows), sum(row.question is not None for row in rows), left_out)
+        return _account(list(self.rows()))
 
     def questions(self) -> Iterator[Question]:
         """{file, question_type, question, options, answer, rationale}: the rationale is empty where they wrote none."""
@@ -109,6 +102,11 @@ class Layout:
             seen.add(told.identity)
         reason = told.reason or ("" if there else "image_missing")
         return LayoutRow(where, told, image, None if reason else told.question, reason)
+
+
+def _account(rows: Sequence[LayoutRow]) -> Account:
+    left_out = Counter(row.reason for row in rows if row.reason)
+    return Account(len(rows), sum(row.question is not None for row in rows), left_out)
 
 
 def detect(folder: Path) -> Layout | None:

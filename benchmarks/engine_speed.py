@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from medgr2.models.engine import Reading, Request, TransformersEngine
+from medgr2.models.engines.seam import Request
+from medgr2.models.engines.transformers import Reading, TransformersEngine
 from medgr2.models.model_ref import EMBEDDED
 from medgr2.models.prompts import (
     ANSWER,

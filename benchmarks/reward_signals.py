@@ -24,7 +24,7 @@ from typing import Any
 from sklearn.metrics import roc_auc_score
 
 from medgr2.models.calibration import Audit, fit, quality
-from medgr2.models.engine import TransformersEngine
+from medgr2.models.engines.transformers import TransformersEngine
 from medgr2.models.gates import GateContext, sift
 from medgr2.models.generator import Wish, write_drafts
 from medgr2.models.model_ref import EMBEDDED

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from medgr2.models import prompts
-from medgr2.models.engine import Request, TransformersEngine
+from medgr2.models.engines.seam import Request
+from medgr2.models.engines.transformers import TransformersEngine
 from medgr2.models.grpo import GrpoSettings, Prompt, in_band, train_grpo
 from medgr2.models.measures import Answer, decide, summarise
 from medgr2.models.sft import Example, SftSettings, train_sft

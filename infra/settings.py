@@ -6,15 +6,16 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from medgr2.schemas.errors import SettingsError
 
 PREFIX = "MEDGR2_"
 ComputeMode = Literal["inline", "ray-local", "ray-job"]
+EngineKind = Literal["transformers", "openai", "vllm"]
 
 
 class S3Settings(BaseModel):
@@ -89,6 +90,49 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     base: str = Field(default="embedded", description="'embedded', or a local folder made by save_pretrained.")
+    device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where models of our own processes run.")
+
+
+class GeneratorSettings(BaseModel):
+    """Who writes the drafts. With 'transformers' and 'vllm' the registry's champion does, in our own processes; with
+    'openai' whatever the server at the URL calls `model`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: EngineKind = Field(default="transformers", description="transformers, openai (over HTTP) or vllm.")
+    url: str = Field(default="", description="Of an OpenAI-compatible server: http://127.0.0.1:8000/v1")
+    model: str = Field(default="", description="Name of the model on that server.")
+    revision: str = Field(
+        default="", description="Your name for the weights behind that name: another revision is asked anew."
+    )
+    api_key: SecretStr | None = Field(default=None, description="Secret. Sent as a bearer token.")
+    outside: bool = Field(
+        default=False, description="Pictures, labels and reports may be sent to a server on another machine."
+    )
+    in_flight: int = Field(default=64, ge=1, le=4096, description="Requests that wait for the server at once, at most.")
+    attempts: int = Field(default=4, ge=1, le=20, description="Tries of one request that the server breaks off.")
+    connect_seconds: float = Field(default=10, gt=0, description="Longest wait for a connection.")
+    first_byte_seconds: float = Field(default=300, gt=0, description="Longest wait for the reply to begin.")
+    total_seconds: float = Field(default=600, gt=0, description="Longest wait for the whole reply.")
+    patience_seconds: float = Field(
+        default=900, gt=0, description="So long a server may be busy or away before the stage stops."
+    )
+    structured: Literal["auto", "never"] = Field(
+        default="auto", description="Hold the model to a JSON schema where the server can."
+    )
+    price_in: float = Field(default=0, ge=0, description="Of a million tokens read.")
+    price_out: float = Field(default=0, ge=0, description="Of a million tokens written.")
+    python: Path | None = Field(default=None, description="Interpreter of the environment that holds vLLM.")
+
+    @model_validator(mode="after")
+    def _a_server_has_a_name(self) -> Self:
+        if self.engine != "openai":
+            return self
+        if not self.url.startswith(("http://", "https://")):
+            raise ValueError("the engine openai needs MEDGR2_GENERATOR__URL, such as http://127.0.0.1:8000/v1")
+        if not self.model:
+            raise ValueError("the engine openai needs MEDGR2_GENERATOR__MODEL, a name that the server knows")
+        return self
 
 
 class EmbeddedSettings(BaseModel):
@@ -113,6 +157,7 @@ class Settings(BaseSettings):
     compute: ComputeSettings = ComputeSettings()
     privacy: PrivacySettings = PrivacySettings()
     models: ModelSettings = ModelSettings()
+    generator: GeneratorSettings = GeneratorSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
 
 

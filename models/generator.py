@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medgr2.models.engine import Request, TransformersEngine
+from medgr2.models.engines.seam import Request
+from medgr2.models.engines.transformers import TransformersEngine
 from medgr2.models.prompts import generating_text, parse_draft
 from medgr2.schemas.digest import digest_of
 from medgr2.schemas.items import Draft

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from pydantic import JsonValue
 
-from medgr2.models.engine import Reading, Request, TransformersEngine
+from medgr2.models.engines.seam import Request
+from medgr2.models.engines.transformers import Reading, TransformersEngine
 from medgr2.models.prompts import answering_text, parse_answer, reply_text
 
 ANSWER_TOKENS = 64

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from medgr2.schemas.digest import canonical_json, digest_of
+from medgr2.schemas.usage import Usage
 from medgr2.schemas.vocabulary import Verdict
 
 
@@ -79,6 +80,8 @@ class Outcome:
     reasons: tuple[str, ...] = ()
     detail: str = ""
     attempt: int = 1
+    usage: Usage | None = None
+    """What it cost, where anybody counts."""
 
     @classmethod
     def accepted(cls, cell: Cell, value: dict[str, Any]) -> Outcome:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from medgr2.schemas.intake import IntakeParameters
-from medgr2.schemas.vocabulary import QuestionType
+from medgr2.schemas.usage import Budget
+from medgr2.schemas.vocabulary import Modality, QuestionType
 
 Reviewer = Literal["people", "phantoms"]
+Style = Literal["direct", "step-by-step", "meta-cognitive"]
+Share = Annotated[float, Field(ge=0, le=1)]
 EMBEDDED = "embedded"
 SEED, HELDOUT = "seed", "heldout"
 BENCHMARK_DATASETS = ("omnimedvqa", "vqa-rad", "slake", "pathvqa", "med-r1")
@@ -28,6 +31,18 @@ class GenerateParameters(BaseModel):
     samples: int = Field(default=1, ge=1, le=32, description="Drafts per image and question type.")
     temperature: float = Field(default=1.0, ge=0, le=2)
     images: int | None = Field(default=None, ge=1, description="At most so many images; empty means all.")
+    style: Style | None = Field(
+        default=None,
+        description="How the generator is asked; empty means meta-cognitive, and for the embedded model the only "
+        "words that it was taught.",
+    )
+    quotas: dict[QuestionType | Modality, Share] = Field(
+        default_factory=dict,
+        description="Share of the images that are asked about with a question type, or of a modality; others: all.",
+    )
+    repairs: int = Field(default=1, ge=0, le=5, description="Times a reply that cannot be read is asked for again.")
+    budget: Budget | None = Field(default=None, description="What a night may buy, over all its tries.")
+    target: int | None = Field(default=None, ge=1, description="Stop asking once so many items are accepted.")
 
 
 class ScoreParameters(BaseModel):

@@ -111,7 +111,7 @@ class EvaluateWorker:
     """Greedy answers, read by the strict parser. An answer that can not be read is an answer: null."""
 
     def __init__(self, recipe: Recipe, settings: Settings) -> None:
-        from medgr2.models.engine import load_engine
+        from medgr2.models.engines.transformers import load_engine
         from medgr2.models.model_ref import materialise
 
         self._template = recipe.prompt
@@ -121,7 +121,7 @@ class EvaluateWorker:
         self._grey = tempfile.TemporaryDirectory(prefix="medgr2-grey-")
 
     def __call__(self, cells: Sequence[Cell]) -> Iterable[Outcome]:
-        from medgr2.models.engine import Request
+        from medgr2.models.engines.seam import Request
 
         requests = [
             Request(

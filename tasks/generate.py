@@ -36,7 +36,7 @@ def recipe(model: str, parameters: GenerateParameters) -> Recipe:
 
 class GenerateWorker:
     def __init__(self, recipe: Recipe, settings: Settings) -> None:
-        from medgr2.models.engine import load_engine
+        from medgr2.models.engines.transformers import load_engine
         from medgr2.models.model_ref import materialise
 
         self._recipe = recipe

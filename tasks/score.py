@@ -41,7 +41,7 @@ def recipe(signal: str, scorer: str, parameters: ScoreParameters) -> Recipe:
 
 class ScoreWorker:
     def __init__(self, recipe: Recipe, settings: Settings) -> None:
-        from medgr2.models.engine import load_engine
+        from medgr2.models.engines.transformers import load_engine
         from medgr2.models.model_ref import materialise
 
         self._recipe = recipe

@@ -6,7 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import cast
 
-from medgr2.models.engine import Completion, Request, TransformersEngine
+from medgr2.models.engines.seam import Completion, Request
+from medgr2.models.engines.transformers import TransformersEngine
 from medgr2.models.generator import Wish, shuffle_options, write_drafts
 from medgr2.models.prompts import GENERATE_DIRECT, draft_text, load_prompt
 from medgr2.schemas.items import Draft

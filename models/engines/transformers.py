@@ -8,39 +8,22 @@ batch causes is near 1e-15, and sampling is the argmax of logits plus noise that
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from medgr2.models.decoding import Row, decode
-from medgr2.models.noise import NoiseStream
+from medgr2.models.engines.decoding import Row, decode
+from medgr2.models.engines.noise import NoiseStream
+from medgr2.models.engines.rounds import in_rounds
+from medgr2.models.engines.seam import Completion, Conversation, Held, Request, T
 from medgr2.models.prompts import chat
 from medgr2.schemas.errors import DataError, NotFoundError, UsageError
 
 DTYPES = ("float64", "float32", "bfloat16")
 ROWS = 128  # sequences decoded side by side: more gains nothing on a CPU and holds more memory
 PROMPTS = 32  # prompts read side by side
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One prompt about one image. Each seed is one sample; temperature 0 is greedy and ignores the seed."""
-
-    image_path: Path
-    text: str
-    seeds: tuple[int, ...] = (0,)
-    temperature: float = 1.0
-    max_new_tokens: int = 96
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    text: str
-    finished: bool
-    """False when max_new_tokens cut it short."""
-    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +47,8 @@ class LogProb:
 
 class TransformersEngine:
     """A vision-language model folder made by save_pretrained, read from safetensors and nothing else."""
+
+    repeatable = True
 
     def __init__(self, folder: Path, *, dtype: str = "float64", device: str = "cpu") -> None:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -97,6 +82,9 @@ class TransformersEngine:
         self._end |= set(listed if isinstance(listed, list) else [listed]) - {None}
         self._pad = tokenizer.pad_token_id
         self._marks = sorted({*tokenizer.all_special_tokens, str(self.processor.image_token)})
+
+    def hold(self, conversations: Iterable[tuple[str, Conversation[T]] | None]) -> Iterator[Held[T]]:
+        return in_rounds(lambda requests: [done[0] for done in self.complete(requests)], conversations, PROMPTS)
 
     def complete(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """For each request, one completion per seed. Samples of one prompt share its reading."""
@@ -154,7 +142,7 @@ class TransformersEngine:
             said = spread.gather(-1, ids[..., None])[..., 0] * real
             return [LogProb(float(total), len(ids)) for total, ids in zip(said.sum(-1), replies, strict=True)]
 
-    def _read(self, images: Sequence[Path], texts: Sequence[str]) -> dict[str, Any]:
+    def _read(self, images: Sequence[Path | None], texts: Sequence[str]) -> dict[str, Any]:
         opened = [_open(path) for path in images]
         prompts = [
             self.processor.apply_chat_template(chat(self._plain(text)), add_generation_prompt=True) for text in texts
@@ -196,8 +184,11 @@ def _groups(requests: Sequence[Request]) -> Iterator[list[int]]:
         yield group
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path | None) -> Any:
     from PIL import Image, UnidentifiedImageError
+
+    if path is None:
+        raise DataError("a vision-language model in this process is asked about a picture, and there is none")
 
     try:
         with Image.open(path) as image:

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medgr2.models.engine import Reading, Request, TransformersEngine
-from medgr2.models.noise import NoiseStream, gumbel
+from medgr2.models.engines.noise import NoiseStream, gumbel
+from medgr2.models.engines.seam import Request
+from medgr2.models.engines.transformers import Reading, TransformersEngine
 from medgr2.models.prompts import ANSWER, GENERATE_DIRECT, answering_text, generating_text, load_prompt, reply_text
 from medgr2.schemas.errors import DataError, NotFoundError
 from medgr2.schemas.vocabulary import Modality, QuestionType
 
-BASE = Path(__file__).parents[2] / "models" / "base"
+BASE = Path(__file__).parents[3] / "models" / "base"
 PLACES = ("upper left", "upper right", "lower left", "nowhere")
 
 
@@ -77,7 +78,8 @@ def test_another_process_says_the_same(engine: TransformersEngine, requests: lis
     program = (
         "import json, sys\n"
         "from pathlib import Path\n"
-        "from medgr2.models.engine import Request, TransformersEngine\n"
+        "from medgr2.models.engines.seam import Request\n"
+        "from medgr2.models.engines.transformers import TransformersEngine\n"
         "rows = json.loads(sys.stdin.read())\n"
         "asked = [Request(Path(r[0]), r[1], tuple(r[2]), r[3], r[4]) for r in rows]\n"
         f"answers = TransformersEngine(Path({str(BASE)!r})).complete(asked[::-1])[::-1]\n"

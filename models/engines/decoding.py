@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from medgr2.models.noise import NoiseStream, gumbel
+from medgr2.models.engines.noise import NoiseStream, gumbel
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ export RAY_USAGE_STATS_ENABLED = 0
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export DO_NOT_TRACK = 1
 
-.PHONY: demo test lint types smoke base-weights bench fuzz clean-demo
+.PHONY: demo test lint types smoke base-weights bench fuzz vllm-env clean-demo
 
 demo: $(READY)
 	@$(BIN)/medgr2 loop --cycles 2 --seed 7
@@ -43,6 +43,13 @@ bench: $(READY)
 # 100,000 damaged files through the reading process; about ten minutes.
 fuzz: $(READY)
 	@$(BIN)/python tests/infra/pictures/fuzz.py --files 100000 --seed 1
+
+# vLLM and Prefect need different versions of fastapi: vLLM lives in an environment of its own.
+vllm-env: .venv-vllm/.ready
+
+.venv-vllm/.ready: infra/deploy/vllm-environment.sh infra/deploy/vllm-constraints.txt pyproject.toml
+	@PYTHON=$(PYTHON) sh infra/deploy/vllm-environment.sh .venv-vllm
+	@touch $@
 
 clean-demo:
 	rm -rf .medgr2 .medgr2-embedded

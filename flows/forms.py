@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from medgr2.schemas.errors import UsageError
+from medgr2.schemas.usage import Budget
 
 P = TypeVar("P", bound=BaseModel)
 
@@ -23,3 +24,19 @@ def fill(model: type[P], values: Mapping[str, Any], command: str) -> P:
         raise UsageError(
             f"--{name}: {message}{given}" if name else message, next_command=f"medgr2 {command} --help"
         ) from None
+
+
+def budget_of(text: str) -> dict[str, str] | None:
+    """`calls=1000,money=5`, as a person types it."""
+    if not text:
+        return None
+    limits: dict[str, str] = {}
+    for part in text.split(","):
+        name, equals, value = (word.strip() for word in part.partition("="))
+        if not equals or name not in Budget.model_fields or name in limits:
+            raise UsageError(
+                f"--budget: cannot read {part.strip()!r}",
+                next_command="medgr2 refresh --budget calls=1000,tokens=2000000,money=5  with any of the three",
+            )
+        limits[name] = value
+    return limits

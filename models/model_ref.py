@@ -7,10 +7,11 @@ from pathlib import Path
 
 from medgr2.infra.artifacts import get_folder, put_folder
 from medgr2.infra.opening import open_store
-from medgr2.infra.settings import Settings
+from medgr2.infra.settings import GeneratorSettings, Settings
 from medgr2.schemas.errors import SettingsError
 
 EMBEDDED = Path(__file__).with_name("base")
+SERVED = "served:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,11 @@ def base_model(settings: Settings) -> ModelRef:
             next_command="set MEDGR2_MODELS__BASE to a folder made by save_pretrained, or to 'embedded'",
         )
     return materialise(put_folder(open_store(settings.storage), folder), settings)
+
+
+def served_model(generator: GeneratorSettings) -> str:
+    """The name of weights that somebody else keeps: all that can be known of them is what they are called."""
+    return f"{SERVED}{generator.model}" + (f"@{generator.revision}" if generator.revision else "")
 
 
 def materialise(revision: str, settings: Settings) -> ModelRef:

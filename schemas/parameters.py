@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -13,6 +13,7 @@ from medgr2.schemas.vocabulary import Modality, QuestionType
 
 Reviewer = Literal["people", "phantoms"]
 Style = Literal["direct", "step-by-step", "meta-cognitive"]
+STYLES: tuple[Style, ...] = get_args(Style)
 Share = Annotated[float, Field(ge=0, le=1)]
 EMBEDDED = "embedded"
 SEED, HELDOUT = "seed", "heldout"

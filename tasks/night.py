@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medgr2.infra import versions
 from medgr2.infra.workspace import Workspace
-from medgr2.models.model_ref import base_model
+from medgr2.models.model_ref import SERVED, base_model, served_model
 from medgr2.models.registry import Registration, Registry
 from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.errors import DataError, NotFoundError
@@ -23,50 +25,93 @@ class Night(BaseModel):
     dataset: str
     base_id: str = Field(description="Registry's id of the base model.")
     base: str = Field(description="Artifact of the base model.")
-    generator: str = Field(description="Artifact that writes tonight's drafts.")
+    generator: str = Field(description="Artifact that writes tonight's drafts, or the name of a served model.")
     scorer: str = Field(description="Artifact whose signals judge them.")
     champion_id: str | None = Field(description="The policy that a candidate of tonight has to beat.")
     images: str = Field(description="SHA-256 of the list of images that it asks about.")
     history: int | None = Field(description="Newest version of the dataset when the night began.")
+    began: int = Field(default=0, description="When, in nanoseconds: a budget is for what was bought since.")
+
+    @property
+    def served(self) -> bool:
+        """Somebody else keeps the generator's weights: it cannot be trained here."""
+        return self.generator.startswith(SERVED)
 
 
 def open_night(workspace: Workspace, parameters: RefreshParameters) -> Night:
     """The night of that name: as it was opened before or, the first time, with the champions of now."""
+    night, images = _conceive(workspace, parameters)
+    key = _key(parameters)
+    if not workspace.store.exists(key):
+        # Written first, under its own hash: the night names its list, so what one that was killed or overtaken
+        # before the next line has left here is nobody's.
+        workspace.store.create(_list_key(night), "\n".join(images).encode())
+        if workspace.store.create(key, night.model_dump_json().encode()):
+            return night
+    return _opened(workspace, key, night)
+
+
+def foresee(workspace: Workspace, parameters: RefreshParameters) -> tuple[Night, list[str]]:
+    """The night of that name, or the one that would begin now, with its images. Nothing is written down."""
+    night, images = _conceive(workspace, parameters)
+    key = _key(parameters)
+    if workspace.store.exists(key):
+        night = _opened(workspace, key, night)
+        images = images_of(workspace, night)
+    return night, images
+
+
+def _key(parameters: RefreshParameters) -> str:
+    return f"nights/{parameters.run}.json"
+
+
+def _conceive(workspace: Workspace, parameters: RefreshParameters) -> tuple[Night, list[str]]:
+    settings = workspace.settings
     registry = Registry(workspace.store, workspace.lake)
-    base = base_model(workspace.settings)
+    base = base_model(settings)
     base_id = registry.register(Registration(role=Role.BASE, artifact=base.revision, method="given", run="base"))
     champion = registry.champion(Role.POLICY)
-    found = "\n".join(_training_images(workspace)[: parameters.generate.images]).encode()
+    images = _training_images(workspace)[: parameters.generate.images]
+    generator = (
+        served_model(settings.generator)
+        if settings.generator.engine == "openai"
+        else _artifact(registry, registry.champion(Role.GENERATOR), base.revision)
+    )
     night = Night(
         run=parameters.run,
         dataset=parameters.dataset,
         base_id=base_id,
         base=base.revision,
-        generator=_artifact(registry, registry.champion(Role.GENERATOR), base.revision),
+        generator=generator,
         scorer=_artifact(registry, champion, base.revision),
         champion_id=champion,
-        images=sha256_hex(found),
+        images=sha256_hex("\n".join(images).encode()),
         history=_newest(workspace, parameters.dataset),
+        began=time.time_ns(),
     )
-    key = f"nights/{parameters.run}.json"
-    if not workspace.store.exists(key):
-        # Written first, under its own hash: the night names its list, so what one that was killed or overtaken
-        # before the next line has left here is nobody's.
-        workspace.store.create(_list_key(night), found)
-        if workspace.store.create(key, night.model_dump_json().encode()):
-            return night
+    return night, images
+
+
+def _opened(workspace: Workspace, key: str, now: Night) -> Night:
+    """A night goes on with what it began with, or not at all."""
     try:
         opened = Night.model_validate_json(workspace.store.get(key))
     except ValidationError:
         raise _unreadable(workspace, key) from None
-    if opened.base != night.base:
-        raise DataError(
-            "the base model is not the one this night began with",
-            where=f"{key} in {workspace.store.uri}",
-            kept="everything the night has finished",
-            next_command="set MEDGR2_MODELS__BASE back, or give the night another name with --night",
-        )
+    if opened.base != now.base:
+        raise _another(workspace, key, "base model", "MEDGR2_MODELS__BASE")
+    if opened.generator != now.generator and (opened.served or now.served):
+        raise _another(workspace, key, "served generator", "MEDGR2_GENERATOR__*")
     return opened
+
+
+def _another(workspace: Workspace, key: str, what: str, setting: str) -> DataError:
+    return DataError(
+        f"the {what} is not the one this night began with",
+        where=f"{key} in {workspace.store.uri}",
+        kept="everything the night has finished",
+        next_command=f"set {setting} back, or give the night another name with --night",
+    )
 
 
 def images_of(workspace: Workspace, night: Night) -> list[str]:

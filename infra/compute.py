@@ -3,6 +3,7 @@
 A worker is a class named by import path, built as Worker(recipe, settings) once per process, called with a batch:
 `__call__(cells: Sequence[Cell]) -> Iterable[Outcome]`, one outcome per cell, in any order, each as it finishes.
 What it raises is its cells' failure, except errors of the settings, the store or a missing extra: those stop the stage.
+For workers that wait for a server, see compute_stream.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from medgr2.infra.dispatch import Dispatch
+from medgr2.infra.purse import Purse
 from medgr2.infra.settings import Settings
 from medgr2.infra.worker import build_worker, work_through
 from medgr2.schemas.cells import Cell, Outcome, Recipe
@@ -26,6 +28,7 @@ class Resources(BaseModel):
 
     cpus: float = Field(default=1, gt=0)
     gpus: float = Field(default=0, ge=0)
+    python: str = Field(default="", description="Interpreter of the environment it lives in; empty means ours.")
 
 
 class Work(BaseModel):
@@ -45,8 +48,9 @@ class Compute(Protocol):
     durable: bool
     """True where outcomes are in the journal already when they are yielded (they come from there)."""
 
-    def run(self, work: Work, cells: Sequence[Cell], tries: Mapping[str, int]) -> Iterator[Outcome]:
-        """One outcome per cell, each as soon as it is known. `tries` says how often a cell was tried before.
+    def run(self, work: Work, cells: Sequence[Cell], tries: Mapping[str, int], purse: Purse) -> Iterator[Outcome]:
+        """One outcome per cell, each as soon as it is known. `tries` says how often a cell was tried before. No cell
+        begins that the purse does not let begin: what it never lets has no outcome, and is the last of the cells.
         Closing the iterator ends the work."""
         ...
 
@@ -60,8 +64,8 @@ class Inline:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def run(self, work: Work, cells: Sequence[Cell], tries: Mapping[str, int]) -> Iterator[Outcome]:
-        dispatch = Dispatch(cells, tries, work.batch_size, work.attempts)
+    def run(self, work: Work, cells: Sequence[Cell], tries: Mapping[str, int], purse: Purse) -> Iterator[Outcome]:
+        dispatch = Dispatch(cells, tries, work.batch_size, work.attempts, purse)
         worker = build_worker(work.worker, work.recipe, self._settings)
         while batch := dispatch.next_batch():
             waiting = {cell.key: cell for cell in batch}

@@ -13,6 +13,7 @@ import ray
 
 from medgr2.infra.compute import Resources, Work
 from medgr2.infra.dispatch import Dispatch
+from medgr2.infra.purse import Purse
 from medgr2.infra.ray_actor import PoolWorker, Said, worker_environment
 from medgr2.infra.ray_local import cores, start_ray
 from medgr2.infra.settings import Settings
@@ -82,8 +83,8 @@ class RayPool:
             size = min(size, fits)
         return size
 
-    def run(self, work: Work, cells: Sequence[Cell], tries: Mapping[str, int]) -> Iterator[Outcome]:
-        dispatch = Dispatch(cells, tries, work.batch_size, work.attempts)
+    def run(self, work: Work, cells: Sequence[Cell], tries: Mapping[str, int], purse: Purse) -> Iterator[Outcome]:
+        dispatch = Dispatch(cells, tries, work.batch_size, work.attempts, purse)
         with contextlib.closing(
             _Run(self._settings, work, dispatch, self.size_for(work.resources), self._reserve)
         ) as run:

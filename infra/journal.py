@@ -8,24 +8,31 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from medgr2.infra.journal_costs import decode_costs, spent_since, worth_keeping
 from medgr2.infra.journal_index import Index
 from medgr2.infra.journal_segment import (
+    REASONS,
     Clock,
     DamagedError,
     IndexColumns,
     decode,
+    decode_columns,
     decode_index,
     decode_rows,
     encode,
+    key_words,
     level_of,
     table_of,
 )
 from medgr2.infra.objects import ObjectInfo, ObjectStore
+from medgr2.infra.purse import Spent
 from medgr2.schemas.cells import Outcome
 from medgr2.schemas.errors import ConflictError, NotFoundError, StorageError, UsageError
 
@@ -79,6 +86,35 @@ class Journal:
                     return found
         raise self._moving()
 
+    def reasons(self, keys: Sequence[str]) -> Counter[str]:
+        """How often each reason is given for what became of these cells."""
+        with self._lock:
+            for _ in range(READERS):
+                index, counted = self._refresh(), Counter[str]()
+                at = index.find(keys)
+                try:
+                    for name, rows in index.places(at[at >= 0]).items():
+                        read = decode_columns(name, self.store.get(self.prefix + name), [REASONS])
+                        told = pc.value_counts(pc.list_flatten(read["reasons"].take(pa.array(rows))))
+                        counted.update({pair["values"]: pair["counts"] for pair in told.to_pylist()})
+                except NotFoundError:
+                    continue
+                return counted
+        raise self._moving()
+
+    def spent(self, keys: Sequence[str], since: int) -> Spent:
+        """What the tries of these cells cost that were told of since then (nanoseconds since the epoch)."""
+        with self._lock:
+            for _ in range(READERS):
+                self._refresh()
+                recent = [name for name, held in self._loaded.items() if (held.stamp >= since).any()]
+                try:
+                    read = [decode_costs(name, self.store.get(self.prefix + name)) for name in recent]
+                except NotFoundError:
+                    continue
+                return spent_since(read, key_words(keys), since)
+        raise self._moving()
+
     def merge(self) -> int:
         """Merge while any level holds enough segments; returns how many segments went away."""
         gone = 0
@@ -125,7 +161,9 @@ class Journal:
         if read:
             index = Index([(name, columns) for name, (columns, _) in read.items()])
             kept = index.places(index.all_positions())
-            table = pa.concat_tables([read[name][1].take(pa.array(rows)) for name, rows in kept.items()])
+            table = pa.concat_tables(
+                [rows.take(pa.array(worth_keeping(rows, kept.get(name)))) for name, (_, rows) in read.items()]
+            )
             level = max(level_of(name) or 0 for name in read)
             self._write(table, level + 1)
             for name in read:

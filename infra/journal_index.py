@@ -11,6 +11,8 @@ import numpy.typing as npt
 from medgr2.infra.journal_segment import FAILED, VERDICTS, IndexColumns, key_words
 from medgr2.schemas.vocabulary import Verdict
 
+NEVER = -1
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -59,6 +61,15 @@ class Index:
             pending = pending[~hit & (here[:, 0] == wanted[pending][:, 0])]
             at[pending] += 1
         return found
+
+    def held(self, positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int16]]:
+        """Number of the verdict (NEVER for -1) and attempt at each position."""
+        there = positions >= 0
+        verdict = np.full(len(positions), NEVER, np.int8)
+        attempt = np.zeros(len(positions), np.int16)
+        verdict[there] = self._verdict[positions[there]]
+        attempt[there] = self._attempt[positions[there]]
+        return verdict, attempt
 
     def standings(self, keys: Sequence[str]) -> dict[str, Standing]:
         at = self.find(keys)

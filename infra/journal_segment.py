@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ import pyarrow as pa
 from medgr2.schemas.cells import Outcome
 from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.errors import DataError
+from medgr2.schemas.usage import Usage
 from medgr2.schemas.vocabulary import Verdict
 
 SCHEMA = pa.schema(
@@ -27,15 +29,27 @@ SCHEMA = pa.schema(
         ("reasons", pa.list_(pa.string())),
         ("detail", pa.string()),
         ("value", pa.string()),
+        ("calls", pa.int32()),
+        ("tokens_in", pa.int64()),
+        ("tokens_out", pa.int64()),
+        ("seconds", pa.float64()),
+        ("money", pa.float64()),
     ]
 )
+"""The last five are the usage: null where nobody counted, absent from segments of older releases."""
 INDEX_FIELDS = [0, 1, 2, 3]
 """What an index reads; Arrow does not even decompress the rest."""
+KEY, STAMP, REASONS = 0, 3, 4
+USAGE_FIELDS = list(range(7, 12))
 
 VERDICTS = (Verdict.ACCEPTED, Verdict.REJECTED, Verdict.FAILED)
 FAILED = VERDICTS.index(Verdict.FAILED)
+_NUMBER = {verdict: n for n, verdict in enumerate(VERDICTS)}
+_VALUES = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 BATCH_ROWS = 4096
-_KEY = re.compile(r"[0-9a-f]{64}")
+NOT_COUNTED = (None,)
+KEY_LENGTH = 64
+_HEX = re.compile(r"[0-9a-f]*")
 _NAME = re.compile(r"(\d)-[0-9a-f]{16}-[0-9a-f]{12}-([0-9a-f]{32})\.arrow")
 
 
@@ -55,10 +69,11 @@ class IndexColumns:
 
 
 def key_words(keys: Sequence[str]) -> npt.NDArray[np.uint64]:
-    for key in keys:
-        if not _KEY.fullmatch(key):
-            raise DataError(f"not a cell key: {key[:80]!r}", next_command="make cells with Recipe.cell")
-    return np.frombuffer(bytes.fromhex("".join(keys)), dtype=">u8").reshape(-1, 4).astype(np.uint64)
+    joined = "".join(keys)
+    if not _HEX.fullmatch(joined) or not set(map(len, keys)) <= {KEY_LENGTH}:
+        bad = next(key for key in keys if len(key) != KEY_LENGTH or not _HEX.fullmatch(key))
+        raise DataError(f"not a cell key: {bad[:80]!r}", next_command="make cells with Recipe.cell")
+    return np.frombuffer(bytes.fromhex(joined), dtype=">u8").reshape(-1, 4).astype(np.uint64)
 
 
 class Clock:
@@ -79,19 +94,27 @@ def table_of(outcomes: Sequence[Outcome], clock: Clock) -> pa.Table:
     return pa.table(
         [
             keys,
-            pa.array([VERDICTS.index(o.verdict) for o in outcomes], pa.int8()),
+            pa.array([_NUMBER[o.verdict] for o in outcomes], pa.int8()),
             pa.array([o.attempt for o in outcomes], pa.int16()),
             pa.array(clock.stamps(len(outcomes)), pa.int64()),
             pa.array([list(o.reasons) for o in outcomes], pa.list_(pa.string())),
             pa.array([o.detail for o in outcomes], pa.string()),
             pa.array([None if o.value is None else value_text(o.value) for o in outcomes], pa.string()),
+            *_usage_columns([o.usage for o in outcomes]),
         ],
         schema=SCHEMA,
     )
 
 
+def _usage_columns(used: Sequence[Usage | None]) -> list[pa.Array]:
+    fields = [SCHEMA.field(n) for n in USAGE_FIELDS]
+    if not any(used):
+        return [pa.nulls(len(used), field.type) for field in fields]
+    return [pa.array([u and getattr(u, field.name) for u in used], field.type) for field in fields]
+
+
 def value_text(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _VALUES.encode(value)
 
 
 def encode(table: pa.Table, level: int) -> tuple[str, bytes]:
@@ -119,7 +142,16 @@ def _open(name: str, data: bytes, fields: list[int] | None) -> pa.ipc.RecordBatc
 
 
 def decode(name: str, data: bytes) -> pa.Table:
-    return _open(name, data, None).read_all()
+    """All of it, with every column of today."""
+    table = _open(name, data, None).read_all()
+    for field in list(SCHEMA)[table.num_columns :]:
+        table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table
+
+
+def decode_columns(name: str, data: bytes, fields: list[int]) -> pa.Table:
+    """A few columns of all rows; those of the usage are missing from segments of older releases."""
+    return _open(name, data, fields).read_all()
 
 
 def decode_index(name: str, data: bytes) -> IndexColumns:
@@ -147,7 +179,10 @@ def decode_rows(name: str, data: bytes, rows: npt.NDArray[np.int64]) -> Iterable
             continue
         batch = reader.get_batch(b).take(pa.array(wanted - first))
         columns = [column.to_pylist() for column in batch.columns]
-        for row, key, verdict, attempt, _, reasons, detail, value in zip(wanted.tolist(), *columns, strict=True):
+        used = zip(*columns[7:], strict=True) if len(columns) > 7 else repeat(NOT_COUNTED, len(wanted))
+        for row, key, verdict, attempt, _, reasons, detail, value, usage in zip(
+            wanted.tolist(), *columns[:7], used, strict=True
+        ):
             yield (
                 row,
                 Outcome(
@@ -157,5 +192,6 @@ def decode_rows(name: str, data: bytes, rows: npt.NDArray[np.int64]) -> Iterable
                     reasons=tuple(reasons),
                     detail=detail,
                     attempt=attempt,
+                    usage=None if usage[0] is None else Usage(*usage),
                 ),
             )

@@ -25,6 +25,7 @@ class JournalWriter:
         self._writing = False
         self._closed = False
         self._groups = 0
+        self._durable = 0
         self._error: BaseException | None = None
         self._merge_wanted = threading.Event()
         self._threads = [
@@ -33,6 +34,13 @@ class JournalWriter:
         ]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def durable(self) -> int:
+        """How many of the added outcomes are: whoever waits for them hears when there will be no more."""
+        with self._changed:
+            self._raise_error()
+            return self._durable
 
     def add(self, outcome: Outcome) -> None:
         with self._changed:
@@ -89,6 +97,7 @@ class JournalWriter:
                 self._merge_wanted.set()
             with self._changed:
                 self._writing = False
+                self._durable += len(group)
                 self._changed.notify_all()
 
     def _merge(self) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import json
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from medgr2.infra.journal_segment import value_text
 from medgr2.infra.settings import Settings
@@ -15,10 +16,11 @@ from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.errors import Medgr2Error, MissingExtraError, NightStoppedError, SettingsError, StorageError
 from medgr2.schemas.vocabulary import Verdict
 
-STOPPING = (SettingsError, StorageError, MissingExtraError)
+STOPPING = (SettingsError, StorageError, MissingExtraError, NightStoppedError)
 """No cell is to blame: a lost bucket would cost every cell an attempt. A worker that raises one stops the stage."""
 
-Worker = Callable[[Sequence[Cell]], Iterable[Outcome]]
+Worker: TypeAlias = Callable[[Any], Iterable[Outcome]]
+"""Called with a Sequence[Cell] or, where its stage is streamed, with an Iterable[Cell | None]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,24 @@ def build_worker(path: str, recipe: Recipe, settings: Settings) -> Worker:
 
 def work_through(worker: Worker, batch: Sequence[Cell]) -> Iterator[Outcome | Trouble]:
     """Each cell's first outcome as it comes, checked; then, when some are missing, what went wrong."""
-    waiting = {cell.key: cell for cell in batch}
+    return answers(worker, batch, {cell.key: cell for cell in batch})
+
+
+def answers(
+    worker: Worker, given: Iterable[Cell | None], waiting: MutableMapping[str, Cell]
+) -> Iterator[Outcome | Trouble]:
+    """The same for cells that are handed out as they are drawn: `waiting` holds those without an outcome."""
     try:
-        for outcome in worker(batch):
-            if not isinstance(outcome, Outcome):
-                raise TypeError("a worker yields outcomes and nothing else")
-            if waiting.pop(outcome.key, None) is not None:
-                yield as_stored(outcome)
+        told = worker(given)
+        try:
+            for outcome in told:
+                if not isinstance(outcome, Outcome):
+                    raise TypeError("a worker yields outcomes and nothing else")
+                if waiting.pop(outcome.key, None) is not None:
+                    yield as_stored(outcome)
+        finally:
+            if isinstance(told, Generator):
+                told.close()  # now, and not when its memory is looked at: it may hold connections
     except (GeneratorExit, KeyboardInterrupt, MemoryError, *STOPPING):
         raise
     except BaseException as e:

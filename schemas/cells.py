@@ -35,6 +35,11 @@ class Recipe(BaseModel):
     def digest(self) -> str:
         return digest_of(self.model_dump(mode="json"))
 
+    @cached_property
+    def _begun(self) -> bytes:
+        """What is hashed first for each of its cells."""
+        return self.digest.encode() + b"\0"
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Recipe:
         # pydantic's own copy takes the cached digest along: a changed recipe would keep the old keys.
         del deep
@@ -49,8 +54,8 @@ class Recipe(BaseModel):
         locator: str = "",
     ) -> Cell:
         body = dict(inputs or {})
-        key = hashlib.sha256(self.digest.encode() + b"\0" + canonical_json([image, list(parents), body])).hexdigest()
-        return Cell(key=key, image=image, parents=parents, inputs=body, locator=locator)
+        key = hashlib.sha256(self._begun + canonical_json([image, parents, body])).hexdigest()
+        return Cell(key, image, parents, body, locator)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, ConfigDict
+
+from medgr2.schemas.usage import NOTHING_USED, Usage
 
 
 class Plan(BaseModel):
@@ -16,13 +20,22 @@ class Plan(BaseModel):
     new: int
     reused: int
     retried: int
+    because: tuple[str, ...] = ()
+    """The parts of the recipe that changed since the stage was done before; none for new inputs."""
 
     def line(self) -> str:
-        return f"{self.stage}: {self.new} new, {self.reused} reused, {self.retried} retried ({self.found} in all)"
+        because = f" ({listed(self.because)} changed)" if self.because else ""
+        return (
+            f"{self.stage}: {self.new} new{because}, {self.reused} reused, {self.retried} retried ({self.found} in all)"
+        )
+
+
+def listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 class StageReport(BaseModel):
-    """What came of a stage: found = accepted + rejected + failed, or the run does not go on."""
+    """What came of a stage: found = accepted + rejected + failed + left, or the run does not go on."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,14 +45,21 @@ class StageReport(BaseModel):
     failed: int
     reasons: dict[str, int]
     seconds: float
+    left: int = 0
+    """Cells that were not begun, because the budget was spent."""
+    budget: str = ""
+    """What was spent of it, where there is one."""
+    usage: Usage = NOTHING_USED
+    """Of this run."""
 
     def conserved(self) -> bool:
-        return self.plan.found == self.accepted + self.rejected + self.failed
+        return self.plan.found == self.accepted + self.rejected + self.failed + self.left
 
     def line(self) -> str:
+        left = f", {self.left} left: the budget is spent ({self.budget})" if self.left else ""
         return (
             f"{self.plan.stage}: {self.accepted} accepted, {self.rejected} rejected, {self.failed} failed "
-            f"in {self.seconds:.1f} s"
+            f"in {self.seconds:.1f} s{left}"
         )
 
 

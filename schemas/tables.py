@@ -84,11 +84,12 @@ TAGS = _table(
 )
 OUTCOMES = _table(
     "outcomes",
-    "What became of every cell: accepted, rejected or failed, with reasons.",
+    "What became of every cell: accepted, rejected or failed, with reasons, and what it cost where anybody counts.",
     "outcome_id stage outcome attempt",
     {
         "outcome_id": _S, "key": _S, "stage": _S, "recipe": _S, "image_id": _S, "outcome": _S, "reason": _S,
         "reasons": _LS, "detail": _S, "attempt": _I, "run": _S, "finished_at": _T,
+        "calls": _I, "tokens_in": _I, "tokens_out": _I, "seconds": _F, "money": _F,
     },
 )  # fmt: skip
 RUNS = _table(
@@ -98,6 +99,7 @@ RUNS = _table(
     {
         "run": _S, "stage": _S, "recipe": _S, "found": _I, "new": _I, "reused": _I, "retried": _I, "accepted": _I,
         "rejected": _I, "failed": _I, "seconds": _F, "finished_at": _T,
+        "not_begun": _I, "calls": _I, "tokens_in": _I, "tokens_out": _I, "waited": _F, "money": _F,
     },
 )  # fmt: skip
 REVIEWS = _table(

@@ -8,24 +8,27 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FrameType
 
 from medgr2.infra.compute import Compute, open_compute
 from medgr2.infra.journal import Journal
-from medgr2.infra.journal_index import Standing
 from medgr2.infra.journal_writer import JournalWriter
 from medgr2.infra.objects import ObjectStore
 from medgr2.infra.progress import ProgressLine, Tally
+from medgr2.infra.purse import Purse, Spent
 from medgr2.infra.settings import Settings
 from medgr2.infra.workspace import Workspace
-from medgr2.schemas.cells import Cell, Outcome
-from medgr2.schemas.errors import DataError, NightStoppedError
-from medgr2.schemas.reports import Plan, StageReport
+from medgr2.schemas.cells import Cell
+from medgr2.schemas.errors import NightStoppedError
+from medgr2.schemas.reports import Plan
+from medgr2.schemas.usage import Budget
 from medgr2.schemas.vocabulary import Verdict
+from medgr2.tasks.stage_recipes import keep_recipe
 from medgr2.tasks.stage_record import record
-from medgr2.tasks.stage_request import StageRequest, StageResult, post_request
+from medgr2.tasks.stage_request import Limit, StageRequest, StageResult, post_request
+from medgr2.tasks.stage_sum import Fresh, sum_up
+from medgr2.tasks.stage_survey import Survey, survey
 
 __all__ = ["Announce", "StageRequest", "StageResult", "plan", "record", "run_and_record", "run_stage", "say_plan"]
 
@@ -40,24 +43,7 @@ log = logging.getLogger(__name__)
 
 def plan(request: StageRequest, cells: Iterable[Cell], journal: Journal) -> Plan:
     """What a run would do now. The request must be settled."""
-    keys = list(dict.fromkeys(cell.key for cell in cells))
-    return _plan(request, keys, journal.index().standings(keys))
-
-
-def _plan(request: StageRequest, keys: Sequence[str], held: Mapping[str, Standing | Outcome]) -> Plan:
-    retried = sum(_again(request, held[key]) for key in keys if key in held)
-    return Plan(
-        stage=request.recipe.stage,
-        recipe=request.recipe.digest,
-        found=len(keys),
-        new=len(keys) - len(held),
-        reused=len(held) - retried,
-        retried=retried,
-    )
-
-
-def _again(request: StageRequest, held: Standing | Outcome) -> bool:
-    return held.verdict is Verdict.FAILED and request.attempts is not None and held.attempt < request.attempts
+    return survey(request, cells, journal).plan()
 
 
 def say_plan(made: Plan) -> None:
@@ -74,106 +60,109 @@ def run_stage(
     compute: Compute | None = None,
     on_plan: Announce = say_plan,
     on_progress: Callable[[Tally], None] | None = None,
+    budget: Budget | None = None,
+    since: int | None = None,
 ) -> StageResult:
-    """Work on the cells that have no final outcome yet. Killed at any point and run again, it goes on from there."""
+    """Work on the cells that have no final outcome yet. Killed at any point and run again, it goes on from there.
+
+    With a budget, cells begin in the order given as far as it goes; what they cost since `since` (nanoseconds since
+    the epoch) was spent of it already, so that a night that is killed and run again spends it once."""
     start = time.monotonic()
     request = request.settled(settings)
-    found = {cell.key: cell for cell in cells}
     journal = journal or Journal(store, request.recipe.stage)
-    outcomes = journal.outcomes(found)
-    made = _plan(request, list(found), outcomes)
+    found = survey(request, cells, journal)
+    made = found.plan()
     for damage in journal.damaged:
         log.warning("%s: its cells are done again; delete the object when you have looked at it", damage)
     on_plan(made)
-    todo = [cell for key, cell in found.items() if key not in outcomes or _again(request, outcomes[key])]
-    tries = {cell.key: outcomes[cell.key].attempt for cell in todo if cell.key in outcomes}
-    failed = sum(o.verdict is Verdict.FAILED for o in outcomes.values()) - len(tries)
-    done_before = made.found - len(todo)
-    if todo:
-        if compute is None:
-            compute = _open(request, found.values(), settings, store, journal)
+    limit = Limit(budget, since)
+    fresh = Fresh(found.place)
+    purse = Purse(budget, _spent(found, journal, limit), request.calls)
+    if todo := found.todo():
         line = ProgressLine(request.recipe.stage)
         tally = Tally(total=len(todo))
         with contextlib.closing(line), _terminates(), JournalWriter(journal) as writer:
-            stream = compute.run(request.work(), todo, tries)
+            if compute is None:
+                compute = _open(request, found.cells, limit, settings, store, journal, writer)
+            stream = compute.run(request.work(), todo, found.tries(), purse)
             with contextlib.closing(stream):  # type: ignore[type-var]
                 for outcome in stream:
                     if not compute.durable:
                         writer.add(outcome)
-                    outcomes[outcome.key] = outcome
+                    purse.ended(outcome)
+                    fresh.add(outcome)
                     tally.done += 1
                     tally.failed += outcome.verdict is Verdict.FAILED
                     line(tally)
                     if on_progress is not None:
                         on_progress(tally)
-                    if done_before + tally.done >= LIMIT_FROM:
-                        _check_limit(request, made, outcomes, failed + tally.failed)
-    result = _result(request, made, tuple(found.values()), outcomes, journal.damaged, time.monotonic() - start)
-    _check_limit(request, made, outcomes, result.report.failed)
+                    if found.done_before + tally.done >= LIMIT_FROM:
+                        _check_limit(request, found, journal, fresh, found.failed_before + tally.failed, made.found)
+    result = sum_up(found, made, journal, fresh, purse, limit, time.monotonic() - start)
+    report = result.report
+    _check_limit(request, found, journal, fresh, report.failed, made.found - report.left)
+    keep_recipe(store, request.recipe)
     return result
 
 
-def _open(
-    request: StageRequest, cells: Iterable[Cell], settings: Settings, store: ObjectStore, journal: Journal
-) -> Compute:
-    if settings.compute.mode != "ray-job":
-        return open_compute(settings)
-    from medgr2.infra.compute_job import RayJob
+def _spent(found: Survey, journal: Journal, limit: Limit) -> Spent | None:
+    if limit.budget is None or limit.since is None:
+        return None
+    return journal.spent(list(found.place), limit.since)
 
-    return RayJob(settings, journal, *post_request(store, request, cells))
+
+def _open(
+    request: StageRequest,
+    cells: Sequence[Cell],
+    limit: Limit,
+    settings: Settings,
+    store: ObjectStore,
+    journal: Journal,
+    writer: JournalWriter,
+) -> Compute:
+    if settings.compute.mode == "ray-job":
+        from medgr2.infra.compute_job import RayJob
+
+        return RayJob(settings, journal, *post_request(store, request, cells, limit))
+    if request.in_flight is not None:
+        from medgr2.infra.compute_stream import Streamed
+
+        return Streamed(settings, request.in_flight, lambda: writer.durable)
+    return open_compute(settings)
 
 
 def run_and_record(
-    request: StageRequest, cells: Iterable[Cell], workspace: Workspace, announce: Announce = say_plan
+    request: StageRequest,
+    cells: Iterable[Cell],
+    workspace: Workspace,
+    announce: Announce = say_plan,
+    *,
+    budget: Budget | None = None,
+    since: int | None = None,
 ) -> StageResult:
     """Run the stage and tell the lake. Killed in between, the next run of the same command tells it."""
-    result = run_stage(request, cells, settings=workspace.settings, store=workspace.store, on_plan=announce)
+    result = run_stage(
+        request,
+        cells,
+        settings=workspace.settings,
+        store=workspace.store,
+        on_plan=announce,
+        budget=budget,
+        since=since,
+    )
     record(workspace.lake, request, result)
     return result
 
 
-def _result(
-    request: StageRequest,
-    made: Plan,
-    cells: tuple[Cell, ...],
-    outcomes: Mapping[str, Outcome],
-    damaged: tuple[str, ...],
-    seconds: float,
-) -> StageResult:
-    missing = [cell.key for cell in cells if cell.key not in outcomes]
-    ordered = {cell.key: outcomes[cell.key] for cell in cells if cell.key in outcomes}
-    verdicts = Counter(outcome.verdict for outcome in ordered.values())
-    report = StageReport(
-        plan=made,
-        accepted=verdicts[Verdict.ACCEPTED],
-        rejected=verdicts[Verdict.REJECTED],
-        failed=verdicts[Verdict.FAILED],
-        reasons=dict(Counter(reason for outcome in ordered.values() for reason in outcome.reasons).most_common()),
-        seconds=seconds,
-    )
-    if not report.conserved() or len(outcomes) != made.found:
-        raise DataError(
-            f"{request.recipe.stage}: found {made.found} cells, but {report.accepted} accepted + {report.rejected} "
-            f"rejected + {report.failed} failed; {len(missing)} without an outcome",
-            where=f"first without: {missing[0]}" if missing else "outcomes of cells that nobody asked for",
-            kept="every finished cell, in the journal",
-            next_command="run the same command again; if it says the same, report it",
-        )
-    return StageResult(report, cells, ordered, damaged)
-
-
-def _check_limit(request: StageRequest, made: Plan, outcomes: Mapping[str, Outcome], failed: int) -> None:
+def _check_limit(request: StageRequest, found: Survey, journal: Journal, fresh: Fresh, failed: int, of: int) -> None:
     limit = 1.0 if request.failure_limit is None else request.failure_limit
-    if failed <= limit * made.found:
+    if failed <= limit * of:
         return
-    reasons = Counter(
-        reason for o in outcomes.values() if o.verdict is Verdict.FAILED for reason in o.reasons
-    ).most_common(3)
-    finished = sum(o.verdict is not Verdict.FAILED for o in outcomes.values())
+    reasons = fresh.failures + journal.reasons(found.given_up())
     raise NightStoppedError(
-        f"{made.stage}: {failed} of {made.found} cells failed, more than the limit of {limit:.0%}",
-        where=", ".join(f"{n} x {reason}" for reason, n in reasons),
-        kept=f"{finished} finished cells; they are not done again",
+        f"{request.recipe.stage}: {failed} of {of} cells failed, more than the limit of {limit:.0%}",
+        where=", ".join(f"{n} x {reason}" for reason, n in reasons.most_common(3)),
+        kept=f"{found.well_before + fresh.well} finished cells; they are not done again",
         next_command="mend the cause and run the same command again, or raise MEDGR2_COMPUTE__FAILURE_LIMIT",
     )
 

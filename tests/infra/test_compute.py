@@ -9,6 +9,7 @@ import pytest
 
 from medgr2.infra.compute import Work, open_compute
 from medgr2.infra.dispatch import Dispatch
+from medgr2.infra.purse import Purse
 from medgr2.infra.settings import ComputeSettings, Settings
 from medgr2.infra.worker import Trouble, build_worker, work_through
 from medgr2.schemas.cells import Cell, Outcome, Recipe
@@ -21,7 +22,7 @@ TROUBLE = Trouble("ValueError", "x.py:1 in f")
 
 
 def test_a_batch_that_raised_is_tried_cell_by_cell_and_costs_no_attempt() -> None:
-    dispatch = Dispatch(CELLS[:4], {}, 4, attempts=3)
+    dispatch = Dispatch(CELLS[:4], {}, 4, attempts=3, purse=Purse())
     batch = dispatch.next_batch() or []
     assert dispatch.raised(batch[1:], TROUBLE, alone=False) == []
     assert [dispatch.next_batch() for _ in range(4)] == [[CELLS[1]], [CELLS[2]], [CELLS[3]], None]
@@ -30,7 +31,7 @@ def test_a_batch_that_raised_is_tried_cell_by_cell_and_costs_no_attempt() -> Non
 
 
 def test_a_cell_is_given_up_only_after_it_was_lost_alone() -> None:
-    dispatch = Dispatch(CELLS[:2], {CELLS[0].key: 7, CELLS[1].key: 7}, 2, attempts=3)
+    dispatch = Dispatch(CELLS[:2], {CELLS[0].key: 7, CELLS[1].key: 7}, 2, attempts=3, purse=Purse())
     batch = dispatch.next_batch() or []
     assert dispatch.lost(batch, "worker_died", "", alone=False) == []
     first, second = dispatch.next_batch() or [], dispatch.next_batch() or []
@@ -41,7 +42,7 @@ def test_a_cell_is_given_up_only_after_it_was_lost_alone() -> None:
 
 
 def test_a_cell_lost_alone_is_tried_again_while_attempts_are_left() -> None:
-    dispatch = Dispatch(CELLS[:1], {}, 1, attempts=3)
+    dispatch = Dispatch(CELLS[:1], {}, 1, attempts=3, purse=Purse())
     given_up: list[Outcome] = []
     tries = 0
     while batch := dispatch.next_batch():
@@ -51,7 +52,7 @@ def test_a_cell_lost_alone_is_tried_again_while_attempts_are_left() -> None:
 
 
 def test_a_batch_that_was_never_begun_goes_back_untouched() -> None:
-    dispatch = Dispatch(CELLS[:4], {}, 2, attempts=1)
+    dispatch = Dispatch(CELLS[:4], {}, 2, attempts=1, purse=Purse())
     first, second = dispatch.next_batch() or [], dispatch.next_batch() or []
     dispatch.put_back(second)
     dispatch.lost(first, "worker_died", "", alone=False)
@@ -112,4 +113,4 @@ def test_a_worker_that_cannot_be_built_is_one_clear_error(path: str) -> None:
 def test_inline_gives_every_cell_its_outcome() -> None:
     compute = open_compute(Settings(compute=ComputeSettings(mode="inline")))
     with pytest.raises(NightStoppedError):
-        list(compute.run(Work(recipe=RECIPE, worker="json:Missing"), CELLS, {}))
+        list(compute.run(Work(recipe=RECIPE, worker="json:Missing"), CELLS, {}, Purse()))

@@ -14,6 +14,7 @@ from medgr2.infra.compute import Work
 from medgr2.infra.compute_job import RayJob, job_environment
 from medgr2.infra.journal import Journal
 from medgr2.infra.objects_folder import FolderStore
+from medgr2.infra.purse import Purse
 from medgr2.infra.settings import ComputeSettings, Settings
 from medgr2.schemas.cells import Outcome, Recipe
 from medgr2.schemas.errors import NightStoppedError, SettingsError
@@ -59,7 +60,7 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Journal:
 
 def run(journal: Journal, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tries: dict[str, int]) -> list[Outcome]:
     monkeypatch.setattr(RayJob, "_client", lambda _: cluster)
-    return list(RayJob(SETTINGS, journal, "requests/squares/d.json.gz", "d" * 64).run(WORK, CELLS, tries))
+    return list(RayJob(SETTINGS, journal, "requests/squares/d.json.gz", "d" * 64).run(WORK, CELLS, tries, Purse()))
 
 
 def test_outcomes_come_once_each_from_the_journal(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +102,7 @@ def test_no_address_and_no_cluster_are_settings_errors(journal: Journal) -> None
     with pytest.raises(SettingsError, match="needs the address"):
         RayJob(Settings(compute=ComputeSettings(mode="ray-job")), journal, "k", "d")
     with pytest.raises(SettingsError, match="no Ray cluster answers"):
-        list(RayJob(SETTINGS, journal, "k", "d").run(WORK, CELLS, {}))
+        list(RayJob(SETTINGS, journal, "k", "d").run(WORK, CELLS, {}, Purse()))
 
 
 def test_a_job_is_told_every_setting_but_the_secrets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from medgr2.infra.compute import Resources, Work
+from medgr2.infra.purse import Purse
 from medgr2.infra.settings import ComputeSettings, Settings, StorageSettings
 from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.errors import NightStoppedError, SettingsError
@@ -49,7 +50,7 @@ def run(tmp_path: Path, given: Sequence[Cell], *, workers: int = 2, **work: obje
     from medgr2.infra.compute_ray import RayPool
 
     order = Work.model_validate({"recipe": RECIPE, "worker": "stage_workers:Counting", **work})
-    return list(RayPool.local(settings_at(tmp_path, workers)).run(order, given, {}))
+    return list(RayPool.local(settings_at(tmp_path, workers)).run(order, given, {}, Purse()))
 
 
 def test_every_cell_has_one_outcome_and_was_done_once(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_a_killed_process_costs_no_finished_cell(tmp_path: Path) -> None:
     work = Work(recipe=slow, worker="stage_workers:Counting", batch_size=30)
     outcomes: dict[str, Outcome] = {}
     killed = 0
-    for outcome in RayPool.local(settings_at(tmp_path)).run(work, given, {}):
+    for outcome in RayPool.local(settings_at(tmp_path)).run(work, given, {}, Purse()):
         assert outcome.key not in outcomes
         outcomes[outcome.key] = outcome
         if len(outcomes) in (8, 25):
@@ -107,7 +108,7 @@ def test_a_finished_cell_is_heard_of_while_its_batch_goes_on(tmp_path: Path) -> 
 
     given = cells(4, {3: "hang"})
     work = Work(recipe=RECIPE, worker="stage_workers:Counting", batch_size=4, deadline_seconds=60)
-    stream = RayPool.local(settings_at(tmp_path, workers=1)).run(work, given, {})
+    stream = RayPool.local(settings_at(tmp_path, workers=1)).run(work, given, {}, Purse())
     assert {next(stream).key for _ in range(3)} == {c.key for c in given[:3]}
     pid = int((tmp_path / "executions.log").read_text().split()[1])
     stream.close()  # type: ignore[attr-defined]

@@ -6,7 +6,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from medgr2.infra.compute import Work
 from medgr2.infra.journal import Journal
 from medgr2.infra.objects_folder import FolderStore
 from medgr2.infra.progress import ProgressLine, Tally
+from medgr2.infra.purse import Purse
 from medgr2.infra.settings import ComputeSettings, Settings, StorageSettings
 from medgr2.infra.workspace import open_workspace
 from medgr2.schemas.cells import Cell, Outcome, Recipe
@@ -178,7 +178,7 @@ class Odd:
     def __init__(self, said: list[Outcome]) -> None:
         self._said = said
 
-    def run(self, work: Work, cells: Sequence[Cell], tries: Mapping[str, int]) -> Iterator[Outcome]:
+    def run(self, work: Work, cells: Sequence[Cell], tries: Mapping[str, int], purse: Purse) -> Iterator[Outcome]:
         yield from self._said
 
 
@@ -262,12 +262,16 @@ def test_the_lake_is_told_once_however_often_it_is_told(site: Site) -> None:
 
 
 def test_what_fails_in_one_run_and_ends_well_in_another_is_told_of_both(site: Site) -> None:
+    """As when two runs go side by side, or when the journal loses a segment in between."""
     workspace = open_workspace(site.settings)
     (cell,) = given = cells(1)
-    well = run_and_record(site.request(), given, workspace, site.plans.append)
     failed = Outcome(cell.key, Verdict.FAILED, None, ("OSError",), "disk", 1)
-    for outcome in (failed, well.outcomes[cell.key], failed):
-        record(workspace.lake, site.request(), replace(well, outcomes={cell.key: outcome}))
+    for lost in (False, True, False):
+        for info in list(site.store.list("journal/")):
+            site.store.delete(info.key)
+        if lost:
+            Journal(site.store, "squares").append([failed])
+        run_and_record(site.request(attempts=1, failure_limit=1), given, workspace, site.plans.append)
     assert sorted(workspace.lake.read("outcomes")["outcome"].to_pylist()) == ["accepted", "failed"]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from medgr2.infra.objects_folder import FolderStore
 from medgr2.infra.settings import ComputeSettings, Settings
 from medgr2.schemas.cells import Recipe
-from medgr2.tasks.stage_request import StageRequest, post_request, read_request
+from medgr2.tasks.stage_request import NO_LIMIT, StageRequest, post_request, read_request
 
 RECIPE = Recipe(stage="squares", code="1", prompt="µ", parameters={"a": [1, 2.5, None]})
 REQUEST = StageRequest(recipe=RECIPE, worker="a.b:C", run="night").settled(
@@ -19,8 +19,8 @@ CELLS = [RECIPE.cell(image=f"{n}", parents=("p",), inputs={"n": n}, locator=f"/s
 def test_what_was_posted_is_read(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     key, _ = post_request(store, REQUEST, CELLS)
-    request, cells = read_request(store, key)
-    assert (request, cells) == (REQUEST, CELLS)
+    request, cells, limit = read_request(store, key)
+    assert (request, cells, limit) == (REQUEST, CELLS, NO_LIMIT)
     assert request.recipe.digest == RECIPE.digest
     assert request.attempts == 7
 

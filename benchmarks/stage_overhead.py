@@ -20,9 +20,11 @@ from medgr2.infra.journal import Journal
 from medgr2.infra.objects_folder import FolderStore
 from medgr2.infra.settings import ComputeSettings, Settings, StorageSettings
 from medgr2.schemas.cells import Cell, Outcome, Recipe
+from medgr2.schemas.reports import Plan
 from medgr2.tasks.stage import StageRequest, StageResult, run_stage
 
 T = TypeVar("T")
+NEW = 1000
 VALUE = {
     "question": "Where is the finding in this picture?",
     "options": ["upper left", "upper right", "lower left", "lower right"],
@@ -72,9 +74,29 @@ def main() -> None:
         index = timed("open the journal: index only", n, lambda: Journal(store, "nowork").index())
         assert len(index) == n
         keys = [cell.key for cell in cells]
-        timed("look up all keys", n, lambda: index.standings(keys))
+        timed("look up all keys", n, lambda: index.held(index.find(keys)))
         timed("values of 1000 keys, journal opened anew", 1000, lambda: Journal(store, "nowork").outcomes(keys[:1000]))
-        timed("run again: all reused, with values", n, run)
+        again = timed("run again: all reused", n, run)
+        timed("and all their values, in order", n, lambda: sum(1 for _ in again.pairs()))
+        del again, cells, keys, index
+        plans: list[Plan] = []
+        firsts: list[float] = []
+
+        def grown() -> None:
+            given = [recipe.cell(inputs={"n": i}) for i in range(n + NEW)]
+            run_stage(
+                request,
+                given,
+                settings=settings,
+                store=store,
+                on_plan=plans.append,
+                on_progress=lambda _: firsts.append(time.perf_counter()),
+            )
+
+        began = time.perf_counter()
+        timed(f"{NEW} more cells: keys, plan, work", n, grown)
+        assert (plans[0].new, plans[0].reused) == (NEW, n)
+        print(f"{'from nothing to the first new outcome':<42} {firsts[0] - began:8.2f} s")
 
 
 if __name__ == "__main__":

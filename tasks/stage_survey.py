@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -53,16 +54,16 @@ class Survey:
     def given_up(self) -> list[str]:
         return [self.cells[n].key for n in np.flatnonzero((self.verdict == FAILED) & ~self.again).tolist()]
 
-    @property
+    @cached_property
     def done_before(self) -> int:
         return int(np.count_nonzero((self.verdict != NEVER) & ~self.again))
 
-    @property
+    @cached_property
     def failed_before(self) -> int:
         """Given up; those that are tried again are not counted until they fail again."""
         return int(np.count_nonzero((self.verdict == FAILED) & ~self.again))
 
-    @property
+    @cached_property
     def well_before(self) -> int:
         return int(np.count_nonzero((self.verdict != NEVER) & (self.verdict != FAILED)))
 

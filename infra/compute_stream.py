@@ -2,6 +2,9 @@
 
 Such a worker is called with a feed: an iterable of `Cell | None`, where None means that there is none for now and
 that it is worth asking again in a moment. It yields each outcome as it comes, in any order.
+
+The limit counts cells, from when they are handed out until their outcome is durable. So a server that is to be kept
+busy with n requests needs a limit above n: see `room_for`.
 """
 
 from __future__ import annotations
@@ -9,8 +12,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from medgr2.infra.compute import Work
 from medgr2.infra.purse import Purse
@@ -21,16 +25,29 @@ from medgr2.schemas.cells import Cell, Outcome
 LOOK_AGAIN_SECONDS = 0.002
 
 
+def room_for(in_flight: int) -> int:
+    """The limit that keeps so many requests at a server: some cells more, whose outcomes are being written."""
+    return in_flight + max(4, in_flight // 4)
+
+
+class Durability(Protocol):
+    """What a JournalWriter tells of itself."""
+
+    @property
+    def durable(self) -> int: ...
+    def hurry(self) -> None: ...
+
+
 class Feed:
     """Hands a cell out only while fewer than `in_flight` of those handed out have no durable outcome: so a kill at
     any moment costs no more than these. It may be drawn from in another thread than the outcomes are told in."""
 
-    def __init__(self, cells: Sequence[Cell], purse: Purse, in_flight: int, durable: Callable[[], int]) -> None:
+    def __init__(self, cells: Sequence[Cell], purse: Purse, in_flight: int, journal: Durability) -> None:
         self._cells = cells
         self._purse = purse
         self._in_flight = in_flight
-        self._durable = durable
-        self._durable_before = durable()
+        self._journal = journal
+        self._before = self._durable = journal.durable
         self._handed = 0
         self._drawing = threading.Lock()
         self.waiting: dict[str, Cell] = {}
@@ -43,8 +60,11 @@ class Feed:
         with self._drawing:
             if self._handed == len(self._cells):
                 raise StopIteration
-            if self._handed - (self._durable() - self._durable_before) >= self._in_flight:
-                return None
+            if self._full():
+                self._durable = self._journal.durable
+                if self._full():
+                    self._journal.hurry()
+                    return None
             if not self._purse.begin(1):
                 if self._purse.spent_up:
                     raise StopIteration
@@ -53,6 +73,9 @@ class Feed:
             self._handed += 1
             self.waiting[cell.key] = cell
             return cell
+
+    def _full(self) -> bool:
+        return self._handed - (self._durable - self._before) >= self._in_flight
 
     @property
     def handed(self) -> int:
@@ -66,15 +89,14 @@ class Feed:
 class Streamed:
     durable = False
 
-    def __init__(self, settings: Settings, in_flight: int, durable: Callable[[], int]) -> None:
-        """`durable` counts the outcomes that are."""
+    def __init__(self, settings: Settings, in_flight: int, journal: Durability) -> None:
         self._settings = settings
         self._in_flight = in_flight
-        self._count = durable
+        self._journal = journal
 
     def run(self, work: Work, cells: Sequence[Cell], tries: Mapping[str, int], purse: Purse) -> Iterator[Outcome]:
         worker = build_worker(work.worker, work.recipe, self._settings)
-        feed = Feed(cells, purse, self._in_flight, self._count)
+        feed = Feed(cells, purse, self._in_flight, self._journal)
         while not feed.ended:
             handed = feed.handed
             said_all = answers(worker, feed, feed.waiting)

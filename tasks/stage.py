@@ -127,7 +127,7 @@ def _open(
     if request.in_flight is not None:
         from medgr2.infra.compute_stream import Streamed
 
-        return Streamed(settings, request.in_flight, lambda: writer.durable)
+        return Streamed(settings, request.in_flight, writer)
     return open_compute(settings)
 
 

@@ -73,14 +73,20 @@ class Sudden(Server):
 
 
 class Durable:
-    """Outcomes become durable when somebody says so, or some time after they were told."""
+    """Outcomes become durable some time after they were told: at every third look, or when somebody is in a hurry."""
 
     def __init__(self, lag: int = 0) -> None:
-        self.told, self._lag, self._looks = 0, lag, 0
+        self.told, self._lag, self._looks, self._hurried = 0, lag, 0, False
 
-    def __call__(self) -> int:
+    @property
+    def durable(self) -> int:
         self._looks += 1
-        return self.told if not self._lag or self._looks % self._lag == 0 else max(0, self.told - 3)
+        late = self._lag and self._looks % self._lag and not self._hurried
+        self._hurried = False
+        return max(0, self.told - 3) if late else self.told
+
+    def hurry(self) -> None:
+        self._hurried = True
 
 
 def run(given: list[Cell], worker: str = "Server", in_flight: int = 8, purse: Purse | None = None) -> list[Outcome]:
@@ -174,15 +180,17 @@ def test_what_is_no_cells_fault_stops_the_stage(do: str, error: type[Exception])
 
 
 def test_a_journal_that_cannot_be_written_is_not_waited_for() -> None:
-    def durable() -> int:
-        if log:
-            raise StorageError("no space left on device")
-        return 0
+    class Full(Durable):
+        @property
+        def durable(self) -> int:
+            if log:
+                raise StorageError("no space left on device")
+            return 0
 
     log.clear()
     work = Work(recipe=RECIPE, worker=f"{__name__.rpartition('.')[2]}:Server")
     with pytest.raises(StorageError, match="no space"):
-        list(Streamed(Settings(), 4, durable).run(work, cells(20), {}, Purse()))
+        list(Streamed(Settings(), 4, Full()).run(work, cells(20), {}, Purse()))
 
 
 def test_a_budget_ends_the_feed_and_what_is_done_is_the_first_of_the_cells() -> None:

@@ -94,11 +94,13 @@ class RayPool:
 class _Run:
     def __init__(self, settings: Settings, work: Work, dispatch: Dispatch, size: int, reserve: bool) -> None:
         self._settings, self._work, self._dispatch, self._size = settings, work, dispatch, size
+        python = work.resources.python
         self._actor_class = ray.remote(
             num_cpus=work.resources.cpus if reserve else 0,
             num_gpus=work.resources.gpus,
             max_restarts=0,
             max_task_retries=0,
+            runtime_env={"py_executable": python} if python else None,
         )(PoolWorker)
         self._lanes: list[_Lane] = []
         self._failed_starts = 0
@@ -154,10 +156,9 @@ class _Run:
         try:
             error = ray.get(lane.starting)
         except ray.exceptions.RayError as e:
-            self._lanes.remove(lane)
-            _kill(lane.actor)
+            self._give_up(lane)
             self._failed_starts += 1
-            if self._failed_starts >= START_FAILURES:
+            if self._failed_starts >= START_FAILURES and not self._shrunk():
                 raise self._cannot_start(
                     f"{self._failed_starts} processes in a row died ({type(e).__name__})"
                 ) from None
@@ -171,7 +172,8 @@ class _Run:
     def _heard(self, lane: _Lane) -> Iterator[Outcome]:
         running = lane.running[0]
         try:
-            group: list[Said] = ray.get(next(running.stream))
+            # What was said on a node that is gone by now may never arrive.
+            group: list[Said] = ray.get(next(running.stream), timeout=max(TICK_SECONDS, lane.due - time.monotonic()))
         except (ray.exceptions.RayError, StopIteration) as e:
             yield from self._lost(lane, "worker_died", type(e).__name__)
             return
@@ -189,12 +191,24 @@ class _Run:
 
     def _overdue(self, lane: _Lane) -> Iterator[Outcome]:
         if lane.starting is not None:
-            raise self._cannot_start(f"it was not ready within {self._work.deadline_seconds:g} s")
+            self._give_up(lane)
+            if not self._shrunk():
+                raise self._cannot_start(f"it was not ready within {self._work.deadline_seconds:g} s")
+            return
         yield from self._lost(lane, "deadline", f"no answer within {self._work.deadline_seconds:g} s")
 
-    def _lost(self, lane: _Lane, reason: str, detail: str) -> Iterator[Outcome]:
+    def _shrunk(self) -> bool:
+        """Whether others go on without the one that did not start: its node may be gone, or its room taken."""
+        standing = sum(lane.starting is None for lane in self._lanes)
+        self._size = min(self._size, max(1, standing))
+        return standing > 0
+
+    def _give_up(self, lane: _Lane) -> None:
         self._lanes.remove(lane)
         _kill(lane.actor)
+
+    def _lost(self, lane: _Lane, reason: str, detail: str) -> Iterator[Outcome]:
+        self._give_up(lane)
         broken, *untouched = lane.running
         for running in reversed(untouched):
             self._dispatch.put_back(running.batch)

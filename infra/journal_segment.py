@@ -137,7 +137,10 @@ def _open(name: str, data: bytes, fields: list[int] | None) -> pa.ipc.RecordBatc
     match = _NAME.fullmatch(name)
     if match is None or sha256_hex(data)[:32] != match[2]:
         raise DamagedError(f"journal segment {name} is damaged: {len(data)} bytes that do not match its name")
-    options = pa.ipc.IpcReadOptions(included_fields=fields)
+    if fields is None:
+        return pa.ipc.open_file(pa.BufferReader(data))
+    held = len(pa.ipc.open_file(pa.BufferReader(data)).schema)
+    options = pa.ipc.IpcReadOptions(included_fields=[n for n in fields if n < held])
     return pa.ipc.open_file(pa.BufferReader(data), options=options)
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medgr2.infra import journal as journal_module
+from medgr2.infra import journal_segment
 from medgr2.infra.journal import FAN_IN, Journal
 from medgr2.infra.journal_index import Standing
 from medgr2.infra.objects_folder import FolderStore
 from medgr2.schemas.cells import Outcome, Recipe
 from medgr2.schemas.errors import DataError, UsageError
+from medgr2.schemas.usage import Usage
 from medgr2.schemas.vocabulary import Verdict
 
 RECIPE = Recipe(stage="squares", code="1")
@@ -213,3 +218,66 @@ def test_any_merging_reads_as_the_plain_history(
             assert reader.outcomes(some) == {key: expected[key] for key in some}
     finally:
         journal_module.FAN_IN = before
+
+
+def test_usage_is_kept_through_merges_and_absent_where_nobody_counted(store: FolderStore) -> None:
+    used = [replace(Outcome.accepted(c, {}), usage=Usage(n, 2 * n, 3 * n, 0.5, 0.25)) for n, c in enumerate(CELLS[:5])]
+    plain = Outcome.accepted(CELLS[5], {})
+    journal = Journal(store, "squares")
+    journal.append([*used[:3], plain])
+    journal.append(used[3:])
+    for _ in range(FAN_IN):
+        journal.append([Outcome.accepted(CELLS[6], {})])
+    assert journal.merge() > 0
+    found = Journal(store, "squares").outcomes()
+    assert [found[o.key].usage for o in used] == [o.usage for o in used]
+    assert {o.usage and o.usage.seconds for o in found.values()} == {0.5, None}
+    assert found[plain.key].usage is None
+
+
+def test_segments_of_the_release_before_usage_are_read_and_merged(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = pa.schema(list(journal_segment.SCHEMA)[:7])
+    with monkeypatch.context() as then:
+        then.setattr(journal_segment, "SCHEMA", before)
+        then.setattr(journal_segment, "_usage_columns", lambda _: [])
+        for n in range(FAN_IN - 1):
+            Journal(store, "squares").append([Outcome.accepted(CELLS[n % 9], {"n": n % 9})])
+    journal = Journal(store, "squares")
+    assert {o.usage for o in journal.outcomes().values()} == {None}
+    assert journal.spent([c.key for c in CELLS], 0).total == Usage()
+    since = time.time_ns()
+    journal.append([replace(Outcome.accepted(CELLS[9], {"n": 9}), usage=Usage(calls=2))])
+    assert journal.merge() == FAN_IN
+    merged = Journal(store, "squares")
+    assert [merged.outcomes()[c.key].value for c in CELLS[:10]] == [{"n": n} for n in range(10)]
+    assert merged.spent([c.key for c in CELLS], 0).total.calls == 2
+    assert merged.spent([c.key for c in CELLS], since).total.calls == 2
+
+
+def test_what_a_cell_cost_is_the_sum_of_its_tries_each_counted_once(store: FolderStore) -> None:
+    journal, key = Journal(store, "squares"), CELLS[0].key
+    tries = [Outcome(key, Verdict.FAILED, None, ("x",), "", n, Usage(calls=n)) for n in (1, 2)]
+    journal.append([tries[0], Outcome(CELLS[1].key, Verdict.FAILED, None, ("x",), "", 1, Usage(calls=50))])
+    middle = time.time_ns()
+    journal.append([tries[1]])
+    journal.append([replace(Outcome.accepted(CELLS[0], {}), usage=Usage(calls=4))])
+    # A merge that was killed before its deletes: the same tries lie in two segments.
+    (first, *_) = [info.key for info in store.list("journal/")]
+    data = store.get(first)
+    name, again = journal_segment.encode(journal_segment.decode(first.rpartition("/")[2], data), 1)
+    store.create(f"journal/squares/{name}", again)
+    fresh = Journal(store, "squares")
+    spent = fresh.spent([key], 0)
+    assert (spent.total.calls, spent.dearest.calls) == (7, 4)
+    assert fresh.spent([key], middle).total.calls == 6
+    assert fresh.spent([], 0).total.calls == 0
+
+
+def test_reasons_are_counted_without_reading_values(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(store, "squares")
+    journal.append([Outcome.rejected(c, "blurred", *(["twice"] if n else [])) for n, c in enumerate(CELLS[:3])])
+    journal.append([Outcome.accepted(CELLS[3], {}), Outcome.rejected(CELLS[4], "blurred")])
+    monkeypatch.setattr(journal_module, "decode_rows", None)
+    assert journal.reasons([c.key for c in CELLS[1:]]) == {"blurred": 3, "twice": 2}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from medgr2.infra import journal_writer
 from medgr2.infra.journal import FAN_IN, Journal
 from medgr2.infra.journal_writer import JournalWriter
 from medgr2.infra.objects_folder import FolderStore
@@ -73,3 +76,51 @@ def test_a_full_disk_reaches_the_producer(tmp_path: Path) -> None:
         writer.add(OUTCOMES[1])
     with pytest.raises(StorageError, match="no space"):
         writer.close()
+
+
+def test_a_group_is_gathered_until_somebody_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_writer, "GATHER_SECONDS", 3600)
+    journal = Journal(FolderStore(tmp_path), "squares")
+    with JournalWriter(journal) as writer:
+        for outcome in OUTCOMES[:5]:
+            writer.add(outcome)
+        time.sleep(0.1)
+        assert (writer.durable, len(journal.index())) == (0, 0)
+        writer.hurry()
+        _until(lambda: writer.durable == 5)
+        assert len(journal.index()) == 5
+        for outcome in OUTCOMES[5 : 5 + journal_writer.FULL]:
+            writer.add(outcome)
+        _until(lambda: writer.durable == 5 + journal_writer.FULL)
+        writer.add(OUTCOMES[-1])
+        writer.flush()
+        assert writer.durable == len(journal.index()) == 6 + journal_writer.FULL
+        writer.add(OUTCOMES[-2])
+    assert len(journal.index()) == 7 + journal_writer.FULL
+
+
+def test_whoever_asks_how_much_is_durable_hears_that_the_disk_is_full(tmp_path: Path) -> None:
+    class FullStore(FolderStore):
+        def create(self, key: str, data: bytes) -> bool:
+            raise StorageError("no space left on device")
+
+    writer = JournalWriter(Journal(FullStore(tmp_path), "squares"))
+    writer.add(OUTCOMES[0])
+    writer.hurry()
+
+    def told() -> bool:
+        try:
+            return writer.durable > 0
+        except StorageError:
+            return True
+
+    _until(told)
+    with pytest.raises(StorageError, match="no space"):
+        _ = writer.durable
+
+
+def _until(done: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.002)

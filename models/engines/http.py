@@ -1,0 +1,167 @@
+"""Models behind an OpenAI-compatible server: vLLM, `transformers serve`, a hospital's gateway, a vendor's endpoint.
+
+As many conversations are open as may be in flight; whoever ends makes room for the next at once. All of it is one
+event loop, driven from the generator that `hold` is, so nothing happens behind the caller's back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic
+
+from medgr2.infra.settings import GeneratorSettings
+from medgr2.infra.worker import STOPPING, trouble_of
+from medgr2.models.engines.http_call import Caller, RowTroubleError
+from medgr2.models.engines.seam import Conversation, Held, T
+from medgr2.schemas.usage import NOTHING_USED
+
+LOOK_AGAIN_SECONDS = 0.002
+
+
+class HttpEngine:
+    repeatable = False
+
+    def __init__(self, settings: GeneratorSettings, model: str, *, slow_pictures: bool = False) -> None:
+        """`slow_pictures`: they come from far away, so that opening one may not hold the others up."""
+        self._settings = settings
+        self._model = model
+        self._slow_pictures = slow_pictures
+
+    def hold(self, conversations: Iterable[tuple[str, Conversation[T]] | None]) -> Iterator[Held[T]]:
+        loop = asyncio.new_event_loop()
+        thread = ThreadPoolExecutor(1, "http-engine") if _a_loop_runs_here() else None
+
+        def drive(step: Coroutine[Any, Any, Any]) -> Any:
+            if thread is None:
+                return loop.run_until_complete(step)
+            return thread.submit(loop.run_until_complete, step).result()
+
+        table: _Table[T] = drive(_open_table(self._settings, self._model, conversations, self._slow_pictures))
+        try:
+            while group := drive(table.some()):
+                yield from group
+        finally:
+            drive(table.close())
+            drive(loop.shutdown_default_executor())
+            loop.close()
+            if thread is not None:
+                thread.shutdown()
+
+
+class _Table(Generic[T]):
+    """The conversations that are going on."""
+
+    def __init__(
+        self,
+        settings: GeneratorSettings,
+        model: str,
+        conversations: Iterable[tuple[str, Conversation[T]] | None],
+        slow_pictures: bool,
+    ) -> None:
+        self._caller = Caller(settings, model)
+        self._seats = settings.in_flight
+        self._waiting = iter(conversations)
+        self._slow_pictures = slow_pictures
+        self._more = True
+        self._talking: set[asyncio.Task[None]] = set()
+        self._ended: deque[Held[T]] = deque()
+        self._stop: BaseException | None = None
+        self._news = asyncio.Event()
+
+    async def some(self) -> list[Held[T]]:
+        """What has ended since; at least one, or nothing when all have."""
+        while True:
+            self._seat()
+            if self._stop is not None:
+                raise self._stop
+            if self._ended:
+                group = list(self._ended)
+                self._ended.clear()
+                return group
+            if not self._talking and not self._more:
+                return []
+            self._news.clear()
+            room = self._more and len(self._talking) < self._seats
+            if room:
+                asyncio.get_running_loop().call_later(LOOK_AGAIN_SECONDS, self._news.set)
+            await self._news.wait()
+
+    async def close(self) -> None:
+        for task in self._talking:
+            task.cancel()
+        await asyncio.gather(*self._talking, return_exceptions=True)
+        await self._caller.close()
+
+    def _seat(self) -> None:
+        while self._more and len(self._talking) < self._seats:
+            try:
+                named = next(self._waiting)
+            except StopIteration:
+                self._more = False
+                return
+            if named is None:
+                return
+            task = asyncio.get_running_loop().create_task(self._talk(*named))
+            self._talking.add(task)
+            task.add_done_callback(self._leaves)
+
+    def _leaves(self, task: asyncio.Task[None]) -> None:
+        self._talking.discard(task)
+        self._news.set()
+
+    async def _talk(self, name: str, conversation: Conversation[T]) -> None:
+        usage = NOTHING_USED
+        try:
+            if self._slow_pictures:
+                request = await asyncio.to_thread(_begin, conversation)
+            else:
+                request = _begin(conversation)
+            while not isinstance(request, _Told):
+                completion, spent = await self._caller.ask(request)
+                usage += spent
+                try:
+                    request = conversation.send(completion)
+                except StopIteration as told:
+                    request = _Told(told.value)
+            self._ended.append(Held(name, result=request.value, usage=usage))
+        except RowTroubleError as row:
+            self._ended.append(Held(name, trouble=row.trouble, usage=usage))
+        except STOPPING as e:
+            self._stop = self._stop or e
+        except Exception as e:
+            self._ended.append(Held(name, trouble=trouble_of(e), usage=usage))
+
+
+class _Told(Generic[T]):
+    """A conversation's result; StopIteration cannot leave a coroutine."""
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+
+def _begin(conversation: Conversation[T]) -> Any:
+    try:
+        return next(conversation)
+    except StopIteration as told:
+        return _Told(told.value)
+
+
+async def _open_table(
+    settings: GeneratorSettings,
+    model: str,
+    conversations: Iterable[tuple[str, Conversation[T]] | None],
+    slow_pictures: bool,
+) -> _Table[T]:
+    # Its session and its event belong to the loop that runs now.
+    return _Table(settings, model, conversations, slow_pictures)
+
+
+def _a_loop_runs_here() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,283 @@
+"""One request to the server, tried until it is answered, refused, or has had its tries."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+
+from medgr2.infra.settings import GeneratorSettings
+from medgr2.infra.worker import Trouble
+from medgr2.models.engines.http_body import Dialect, error_code, read_reply
+from medgr2.models.engines.http_limits import Breaker, Gauge, backoff
+from medgr2.models.engines.http_safety import checked_url
+from medgr2.models.engines.seam import Completion, Request
+from medgr2.schemas.errors import NightStoppedError, SettingsError
+from medgr2.schemas.usage import Usage
+
+REFUSED = (400, 413, 415, 422)
+BUSY = (429, 503)
+LONGEST_RETRY_AFTER = 600.0
+STRANGER_SECONDS = 60.0
+CLOCK_SECONDS = 0.01
+"""A timer may fire that much before its time."""
+
+
+class RowTroubleError(Exception):
+    """This request will not be answered; others may."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.trouble = Trouble(reason, detail)
+
+
+class _AgainError(Exception):
+    """Ask again at once: what the server did not understand is left out now."""
+
+
+class _BusyError(Exception):
+    """The server's fault: costs the request no try."""
+
+    def __init__(self, wait: float = 0.0, *, away: bool = False) -> None:
+        super().__init__()
+        self.wait, self.away = wait, away
+
+
+class _BrokenError(Exception):
+    """Perhaps the request's fault: costs it a try."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason)
+        self.reason, self.detail = reason, detail
+
+
+class Door:
+    """Lets requests to the server: never more than the gauge allows, none while everybody has to wait."""
+
+    def __init__(self, settings: GeneratorSettings) -> None:
+        self.gauge = Gauge(settings.in_flight)
+        self.in_flight = 0
+        self._breaker = Breaker(settings.attempts + 1)
+        self._patience = settings.patience_seconds
+        self._where = settings.url
+        self._closed_until = 0.0
+        self._known = False
+        self._bad_since: float | None = None
+        self._outside: deque[asyncio.Future[None]] = deque()
+
+    async def enter(self) -> None:
+        while not self._admits():
+            waiting = asyncio.get_running_loop().create_future()
+            self._outside.append(waiting)
+            try:
+                await waiting
+            except asyncio.CancelledError:
+                self._call_next()
+                raise
+        self.in_flight += 1
+
+    def leave(self) -> None:
+        self.in_flight -= 1
+        self._call_next()
+
+    def good(self) -> None:
+        self._known, self._bad_since = True, None
+        self._breaker.good()
+        self.gauge.heard(busy=False)
+
+    def bad(self, *, away: bool = False) -> None:
+        """`away`: there was nobody to connect to."""
+        now = time.monotonic()
+        self.gauge.heard(busy=True)
+        pause = self._breaker.bad()
+        if pause:
+            self._closed_until = now + pause
+            asyncio.get_running_loop().call_later(pause + CLOCK_SECONDS, self._call_next)
+        if self._bad_since is None:
+            self._bad_since = now
+        # A server that was never seen is more likely a slip in the URL than one that will be back.
+        patience = self._patience if self._known or not away else min(self._patience, STRANGER_SECONDS)
+        if now - self._bad_since >= patience:
+            raise NightStoppedError(
+                f"the server has answered nothing for {patience:g} s: it is {'away' if away else 'busy'}",
+                where=self._where,
+                kept="every answer that came",
+                next_command="medgr2 doctor  then the same command again; nothing is asked twice",
+            )
+
+    def _admits(self) -> bool:
+        if self.in_flight >= self.gauge.limit:
+            return False
+        if not self._breaker.open:
+            return True
+        return self.in_flight == 0 and time.monotonic() >= self._closed_until
+
+    def _call_next(self) -> None:
+        if self._breaker.open and (early := self._closed_until - time.monotonic()) > 0:
+            asyncio.get_running_loop().call_later(early + CLOCK_SECONDS, self._call_next)
+            return
+        room = self.gauge.limit - self.in_flight
+        while self._outside and room > 0:
+            waiting = self._outside.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
+                room -= 1
+
+
+class Caller:
+    """One session with one server."""
+
+    def __init__(self, settings: GeneratorSettings, model: str) -> None:
+        self._settings = settings
+        self._url = checked_url(settings)
+        without = {"response_format"} if settings.structured == "never" else set()
+        self._dialect = Dialect(model, without, set())
+        self._door = Door(settings)
+        self._session = open_session(settings)
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def ask(self, request: Request) -> tuple[Completion, Usage]:
+        tries = 0
+        waits = 0
+        free_reset = True
+        began = time.perf_counter()
+        while True:
+            await self._door.enter()
+            try:
+                completion, usage = await self._once(request)
+            except _AgainError:
+                wait = 0.0
+            except _BusyError as busy:
+                self._door.bad(away=busy.away)
+                wait = max(busy.wait, backoff(waits, request.seeds[0]))
+                waits += 1
+            except _BrokenError as broken:
+                if broken.reason == "reset" and free_reset:
+                    # Most often a connection that the server had closed already: nothing was asked on it.
+                    free_reset, wait = False, 0.0
+                    continue
+                self._door.bad()
+                tries += 1
+                if tries >= self._settings.attempts:
+                    raise RowTroubleError(broken.reason, f"{broken.detail}, {tries} tries") from None
+                wait = backoff(tries, request.seeds[0])
+            else:
+                self._door.good()
+                return completion, usage + Usage(seconds=time.perf_counter() - began)
+            finally:
+                self._door.leave()
+            if wait:
+                await asyncio.sleep(wait)
+
+    async def _once(self, request: Request) -> tuple[Completion, Usage]:
+        status, headers, data = await self._post(self._dialect.body(request))
+        if status == 200:
+            found = read_reply(data, self._settings)
+            if found is None:
+                raise _BrokenError("broken_reply", "status 200, but no completion in it")
+            self._dialect.took(request)
+            return found
+        if status in BUSY:
+            raise _BusyError(_retry_after(headers.get("Retry-After", "")))
+        if status in REFUSED:
+            if self._dialect.give_up(data, request):
+                raise _AgainError
+            raise RowTroubleError(f"http_{status}", error_code(data))
+        if status in (401, 403, 404) or status < 400:
+            raise await self._misled(status)
+        raise _BrokenError(f"http_{status}", error_code(data) or "the server failed")
+
+    async def _post(self, body: bytes) -> tuple[int, Any, bytes]:
+        try:
+            async with asyncio.timeout(self._settings.first_byte_seconds):
+                reply = await self._session.post(
+                    f"{self._url}/chat/completions",
+                    data=body,
+                    headers={"Content-Type": "application/json"},
+                    allow_redirects=False,
+                )
+            async with reply:
+                return reply.status, reply.headers, await reply.read()
+        except (aiohttp.ClientSSLError, aiohttp.ClientConnectorDNSError) as e:
+            raise SettingsError(
+                f"the server cannot be reached: {type(e).__name__}",
+                where=self._url,
+                kept="every answer that came",
+                next_command="check the name in MEDGR2_GENERATOR__URL and the server's certificate",
+            ) from None
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError):
+            raise _BusyError(away=True) from None
+        except TimeoutError:
+            raise _BrokenError("timeout", "no whole reply in time") from None
+        except (aiohttp.ClientPayloadError, aiohttp.http.HttpProcessingError, aiohttp.ClientResponseError) as e:
+            raise _BrokenError("broken_reply", type(e).__name__) from None
+        except (aiohttp.ClientError, OSError) as e:
+            raise _BrokenError("reset", type(e).__name__) from None
+
+    async def _misled(self, status: int) -> SettingsError:
+        kept = "every answer that came"
+        if status in (401, 403):
+            return SettingsError(
+                f"the server refuses the key (status {status})",
+                where=self._url,
+                kept=kept,
+                next_command="set MEDGR2_GENERATOR__API_KEY, then the same command again",
+            )
+        if status == 404:
+            listed = await list_models(self._session, self._url)
+            known = f"it lists: {', '.join(listed[:10])}" if listed else "it lists none"
+            return SettingsError(
+                f"the server knows no model {self._dialect.model!r} ({known})",
+                where=self._url,
+                kept=kept,
+                next_command="set MEDGR2_GENERATOR__MODEL to one of them; the URL ends with /v1 as a rule",
+            )
+        return SettingsError(
+            f"the server sends requests elsewhere (status {status}); they are not followed",
+            where=self._url,
+            kept=kept,
+            next_command="set MEDGR2_GENERATOR__URL to where it answers itself",
+        )
+
+
+def open_session(settings: GeneratorSettings) -> aiohttp.ClientSession:
+    headers = {}
+    if settings.api_key is not None:
+        headers["Authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
+        timeout=aiohttp.ClientTimeout(total=settings.total_seconds, sock_connect=settings.connect_seconds),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers=headers,
+        # Another machine is reached as that network wants it; this one never through anybody else.
+        trust_env=settings.outside,
+    )
+
+
+async def list_models(session: aiohttp.ClientSession, url: str) -> list[str]:
+    """What the server says it has; nothing where it says nothing that can be read."""
+    try:
+        async with session.get(f"{url}/models", allow_redirects=False) as reply:
+            found = await reply.json(content_type=None)
+        return [str(one["id"]) for one in found["data"]]
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _retry_after(text: str) -> float:
+    """Seconds, from seconds or from a date; 0 when it is neither."""
+    try:
+        wait = float(text)
+    except ValueError:
+        try:
+            wait = (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):
+            return 0.0
+    return min(LONGEST_RETRY_AFTER, max(0.0, wait)) if wait == wait else 0.0

@@ -1,0 +1,97 @@
+"""What `medgr2 doctor` asks of a server: whether it is there, what it has, and, when told to, one real question."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import from_json
+
+from medgr2.infra.settings import GeneratorSettings
+from medgr2.models.engines.http_call import list_models, open_session
+from medgr2.models.engines.http_safety import checked_url
+from medgr2.schemas.errors import NightStoppedError, SettingsError
+
+PATIENCE_SECONDS = 15.0
+_FORM = {
+    "type": "object",
+    "properties": {"colour": {"type": "string", "enum": ["red", "green", "blue"]}},
+    "required": ["colour"],
+    "additionalProperties": False,
+}
+
+
+class Greeting(BaseModel):
+    """What the server said without being asked anything."""
+
+    model_config = ConfigDict(frozen=True)
+
+    models: tuple[str, ...]
+    milliseconds: float
+
+
+class Answer(BaseModel):
+    """What came of one real question about a green square."""
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    in_form: bool
+    """The reply has the JSON form that was asked for, from the server's hold or the model's own skill."""
+    seconds: float
+
+
+def greet(settings: GeneratorSettings) -> Greeting:
+    """Free of charge: the list of models."""
+    url = checked_url(settings)
+
+    async def ask() -> Greeting:
+        async with open_session(settings) as session:
+            began = time.perf_counter()
+            models = await list_models(session, url)
+            return Greeting(models=tuple(models), milliseconds=1000 * (time.perf_counter() - began))
+
+    found = asyncio.run(asyncio.wait_for(ask(), PATIENCE_SECONDS))
+    if not found.models:
+        raise SettingsError(
+            "no server answers there, or it lists no model",
+            where=f"{url}/models",
+            next_command="start the server, or mend MEDGR2_GENERATOR__URL; it ends with /v1 as a rule",
+        )
+    return found
+
+
+def try_picture(settings: GeneratorSettings) -> Answer:
+    """One call, with a picture that a machine drew."""
+    from PIL import Image
+
+    from medgr2.models.engines.http import HttpEngine
+    from medgr2.models.engines.seam import Completion, Conversation, Request
+
+    def conversation(picture: Path) -> Conversation[Completion]:
+        reply = yield Request(
+            picture, 'What colour is the square? Reply as {"colour": "..."}', temperature=0, form=_FORM
+        )
+        return reply
+
+    hasty = settings.model_copy(update={"patience_seconds": PATIENCE_SECONDS, "in_flight": 1})
+    with tempfile.TemporaryDirectory(prefix="medgr2-doctor-") as folder:
+        picture = Path(folder) / "square.png"
+        Image.new("RGB", (64, 64), (40, 160, 60)).save(picture)
+        (held,) = HttpEngine(hasty, settings.model).hold([("doctor", conversation(picture))])
+    if held.result is None:
+        why = held.trouble.reason if held.trouble else "nothing"
+        raise NightStoppedError(
+            f"the server does not answer a question about a picture: {why}",
+            where=settings.url,
+            next_command="serve a vision-language model, or name one in MEDGR2_GENERATOR__MODEL",
+        )
+    try:
+        reply = from_json(held.result.text)
+        in_form = isinstance(reply, dict) and reply.get("colour") in ("red", "green", "blue")
+    except ValueError:
+        in_form = False
+    return Answer(text=held.result.text[:60], in_form=in_form, seconds=held.usage.seconds)

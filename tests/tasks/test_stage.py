@@ -8,10 +8,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from medgr2.infra import journal as journal_module
 from medgr2.infra.compute import Work
 from medgr2.infra.journal import Journal
+from medgr2.infra.lake import Lake
 from medgr2.infra.objects_folder import FolderStore
 from medgr2.infra.progress import ProgressLine, Tally
 from medgr2.infra.purse import Purse
@@ -21,6 +24,7 @@ from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.errors import DataError, NightStoppedError, StorageError
 from medgr2.schemas.reports import Plan
 from medgr2.schemas.vocabulary import Verdict
+from medgr2.tasks import stage_record
 from medgr2.tasks.stage import StageRequest, StageResult, plan, record, run_and_record, run_stage
 
 HERE = str(Path(__file__).parent)
@@ -280,6 +284,58 @@ def test_outcomes_reach_the_lake_though_the_first_run_died_before_it_told(site: 
     workspace = open_workspace(site.settings)
     run_and_record(site.request(), cells(12), workspace, site.plans.append)
     assert workspace.lake.read("outcomes").num_rows == 12
+
+
+def test_of_many_cells_only_those_that_the_lake_does_not_hold_are_told(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, told = open_workspace(site.settings), []
+    append_new = Lake.append_new
+
+    def counted(self: Lake, table: str, rows: pa.Table, *, key: str) -> int:
+        told.append(rows.num_rows)
+        return append_new(self, table, rows, key=key)
+
+    monkeypatch.setattr(stage_record, "FEW", 5)
+    monkeypatch.setattr(stage_record, "TOLD_AT_ONCE", 8)
+    monkeypatch.setattr(Lake, "append_new", counted)
+    run_and_record(site.request(), cells(20), workspace, site.plans.append)
+    assert told == [8, 8, 4]
+    told.clear()
+    site.run(cells(23))  # dies before it tells
+    run_and_record(site.request(), cells(30), workspace, site.plans.append)
+    assert (counts(site.plans[-1]), told) == ((30, 7, 23, 0), [8, 2])
+    told.clear()
+    run_and_record(site.request(), cells(30), workspace, site.plans.append)
+    assert told == []
+    rows = workspace.lake.read("outcomes")["key"].to_pylist()
+    assert Counter(rows) == {c.key: 1 for c in cells(30)}
+
+
+def test_nothing_is_read_of_what_was_done_before_until_somebody_asks(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.run(cells(30))
+    with monkeypatch.context() as blind:
+        blind.setattr(journal_module, "decode_rows", None)
+        result = site.run(cells(40))
+        assert (result.report.accepted, result.asked) == (40, 40)
+        assert [cell for cell, _ in zip(result.cells, range(40), strict=True) if cell.key in result.outcomes] == cells(
+            40
+        )
+        assert result.outcomes[cells(40)[35].key].value is not None, "what is fresh is at hand"
+    assert [o.value["square"] for _, o in result.pairs() if o.value] == [n * n for n in range(40)]
+
+
+def test_runs_that_agree_have_one_digest_and_others_another(tmp_path: Path) -> None:
+    digests = []
+    for n, bad in enumerate([{3: "reject"}, {3: "reject"}, {4: "reject"}]):
+        (tmp_path / str(n)).mkdir()
+        site = Site(tmp_path / str(n))
+        if n == 1:
+            site.run(cells(7, bad))
+        digests.append(site.run(cells(20, bad), batch_size=n + 3).digest)
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_progress_is_silent_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:

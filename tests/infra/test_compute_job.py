@@ -18,6 +18,7 @@ from medgr2.infra.purse import Purse
 from medgr2.infra.settings import ComputeSettings, Settings
 from medgr2.schemas.cells import Outcome, Recipe
 from medgr2.schemas.errors import NightStoppedError, SettingsError
+from medgr2.schemas.usage import Budget
 from medgr2.schemas.vocabulary import Verdict
 
 pytest.importorskip("ray", reason="the extra 'ray' is not installed")
@@ -58,9 +59,16 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Journal:
     return Journal(FolderStore(tmp_path), "squares")
 
 
-def run(journal: Journal, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tries: dict[str, int]) -> list[Outcome]:
+def run(
+    journal: Journal,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    tries: dict[str, int],
+    budget: Budget | None = None,
+) -> list[Outcome]:
     monkeypatch.setattr(RayJob, "_client", lambda _: cluster)
-    return list(RayJob(SETTINGS, journal, "requests/squares/d.json.gz", "d" * 64).run(WORK, CELLS, tries, Purse()))
+    job = RayJob(SETTINGS, journal, "requests/squares/d.json.gz", "d" * 64)
+    return list(job.run(WORK, CELLS, tries, Purse(budget)))
 
 
 def test_outcomes_come_once_each_from_the_journal(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +99,14 @@ def test_a_job_that_dies_is_quoted_after_its_outcomes_were_taken(
     cluster = Cluster(journal, [("RUNNING", [Outcome.accepted(CELLS[0], {})]), ("FAILED", [])])
     with pytest.raises(NightStoppedError, match="failed with 2 cells undone: the worker could not be built"):
         run(journal, cluster, monkeypatch, {})
+
+
+def test_what_a_budget_leaves_is_no_failure_of_the_job(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Outcome.accepted(CELLS[0], {})
+    cluster = Cluster(journal, [("RUNNING", [first]), ("SUCCEEDED", [])])
+    assert run(journal, cluster, monkeypatch, {}, Budget(calls=1)) == [first]
+    with pytest.raises(NightStoppedError, match="failed with 2 cells undone"):
+        run(journal, Cluster(journal, [("FAILED", [])]), monkeypatch, {CELLS[0].key: 1}, Budget(calls=1))
 
 
 def test_a_job_that_never_moves_is_given_up(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:

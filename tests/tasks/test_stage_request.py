@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import pytest
+
+from medgr2.infra.journal import Journal
 from medgr2.infra.objects_folder import FolderStore
 from medgr2.infra.settings import ComputeSettings, Settings
 from medgr2.schemas.cells import Recipe
-from medgr2.tasks.stage_request import NO_LIMIT, StageRequest, post_request, read_request
+from medgr2.schemas.usage import Budget
+from medgr2.tasks.stage_request import NO_LIMIT, Limit, StageRequest, post_request, read_request
 
 RECIPE = Recipe(stage="squares", code="1", prompt="µ", parameters={"a": [1, 2.5, None]})
 REQUEST = StageRequest(recipe=RECIPE, worker="a.b:C", run="night").settled(
@@ -32,6 +37,41 @@ def test_the_name_depends_on_the_question_only(tmp_path: Path) -> None:
     assert post_request(store, REQUEST, moved) == (key, digest)
     assert post_request(store, REQUEST, CELLS[:4])[1] != digest
     assert post_request(store, REQUEST.model_copy(update={"run": "another"}), CELLS)[1] != digest
+
+
+def test_a_budget_travels_with_the_request_and_is_part_of_its_name(tmp_path: Path) -> None:
+    store, limit = FolderStore(tmp_path), Limit(Budget(calls=7, money=0.5), 1234)
+    key, digest = post_request(store, REQUEST, CELLS, limit)
+    assert read_request(store, key)[2] == limit
+    others = (NO_LIMIT, limit._replace(since=1235), limit._replace(budget=Budget(calls=8)))
+    assert digest not in {post_request(store, REQUEST, CELLS, other)[1] for other in others}
+
+
+def test_a_job_streams_in_its_own_process_and_keeps_the_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    from medgr2.tasks import stage_job
+
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    for name, value in {"STORAGE__ROOT": str(tmp_path / "root"), "COMPUTE__MODE": "ray-job"}.items():
+        monkeypatch.setenv(f"MEDGR2_{name}", value)
+    store = FolderStore(tmp_path / "root")
+    request = StageRequest(
+        recipe=RECIPE.model_copy(update={"stage": "asked"}),
+        worker="test_stage_budget:Buyer",
+        run="night",
+        in_flight=4,
+        calls=3,
+    )
+    cells = [request.recipe.cell(inputs={"n": n}) for n in range(30)]
+    settled = request.settled(Settings())
+    key, _ = post_request(store, settled, cells, Limit(Budget(calls=20), time.time_ns()))
+    assert stage_job.main([key]) == 0
+    assert "left: the budget is spent" in capsys.readouterr().out
+    held = Journal(store, "asked").outcomes()
+    assert set(held) == {c.key for c in cells[: len(held)]}
+    assert 18 <= sum(o.usage.calls for o in held.values() if o.usage) <= 20
 
 
 def test_settings_fill_only_what_the_request_leaves_open() -> None:

@@ -39,7 +39,7 @@ from medgr2.schemas.errors import ConflictError, NotFoundError, StorageError, Us
 ROOT = "journal"
 FAN_IN = 32
 """So many segments of one level become one of the next: a cell is rewritten about log32(n) times."""
-SETTLED_BYTES = 2 << 20
+SETTLED_BYTES = 128 << 10
 """A segment above this is left alone: a merge holds its FAN_IN sources in memory, uncompressed."""
 READERS = 8
 LISTINGS = 50

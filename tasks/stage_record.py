@@ -17,7 +17,7 @@ from medgr2.schemas.tables import OUTCOMES
 from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks.stage_request import StageRequest, StageResult
 
-TOLD_AT_ONCE = 50_000
+TOLD_AT_ONCE = 20_000
 FEW = 1000
 """Of so many the lake looks for itself which it holds."""
 _USAGE = ("calls", "tokens_in", "tokens_out", "seconds", "money")

@@ -43,9 +43,10 @@ class _AgainError(Exception):
 class _BusyError(Exception):
     """The server's fault: costs the request no try."""
 
-    def __init__(self, wait: float = 0.0, *, away: bool = False) -> None:
+    def __init__(self, wait: float = 0.0, *, away: bool = False, told: bool = False) -> None:
+        """`away`: there was nobody to connect to; `told`: the server is well, and says when to come again."""
         super().__init__()
-        self.wait, self.away = wait, away
+        self.wait, self.away, self.told = wait, away, told
 
 
 class _BrokenError(Exception):
@@ -90,11 +91,10 @@ class Door:
         self._breaker.good()
         self.gauge.heard(busy=False)
 
-    def bad(self, *, away: bool = False) -> None:
-        """`away`: there was nobody to connect to."""
+    def bad(self, *, away: bool = False, told: bool = False) -> None:
         now = time.monotonic()
         self.gauge.heard(busy=True)
-        pause = self._breaker.bad()
+        pause = 0.0 if told else self._breaker.bad()
         if pause:
             self._closed_until = now + pause
             asyncio.get_running_loop().call_later(pause + CLOCK_SECONDS, self._call_next)
@@ -155,7 +155,7 @@ class Caller:
             except _AgainError:
                 wait = 0.0
             except _BusyError as busy:
-                self._door.bad(away=busy.away)
+                self._door.bad(away=busy.away, told=busy.told)
                 wait = max(busy.wait, backoff(waits, request.seeds[0]))
                 waits += 1
             except _BrokenError as broken:
@@ -185,7 +185,8 @@ class Caller:
             self._dialect.took(request)
             return found
         if status in BUSY:
-            raise _BusyError(_retry_after(headers.get("Retry-After", "")))
+            after = headers.get("Retry-After", "")
+            raise _BusyError(_retry_after(after), told=status == 429 or bool(after))
         if status in REFUSED:
             if self._dialect.give_up(data, request):
                 raise _AgainError

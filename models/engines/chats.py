@@ -15,7 +15,8 @@ class ChatWriter:
 
     def __init__(self, processor: Any) -> None:
         self._processor = processor
-        self._marks = sorted({*processor.tokenizer.all_special_tokens, str(getattr(processor, "image_token", ""))} - {""})
+        marks = {*processor.tokenizer.all_special_tokens, str(getattr(processor, "image_token", ""))}
+        self._marks = sorted(marks - {""})
 
     def write(self, request: Request) -> str:
         text: str = self._processor.apply_chat_template(list(self._messages(request)), add_generation_prompt=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, Protocol
 
 from medgr2.infra.worker import STOPPING, trouble_of
@@ -73,7 +74,7 @@ def in_steps(
                 if named is None:
                     break
                 talk = _Talk(*named)
-                if (held := move(talk, lambda talk=talk: next(talk.conversation))) is not None:
+                if (held := move(talk, partial(next, talk.conversation))) is not None:
                     yield held
             if not talking:
                 if not more:
@@ -83,7 +84,7 @@ def in_steps(
             for ticket, reply in engine.step():
                 talk = talking.pop(ticket)
                 talk.usage += Usage(1, reply.tokens_in, reply.tokens, time.perf_counter() - talk.asked)
-                if (held := move(talk, lambda talk=talk, reply=reply: talk.conversation.send(reply))) is not None:
+                if (held := move(talk, partial(talk.conversation.send, reply))) is not None:
                     yield held
     finally:
         engine.drop(list(talking))

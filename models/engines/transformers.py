@@ -14,11 +14,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from medgr2.models.engines.chats import ChatWriter, open_picture
 from medgr2.models.engines.decoding import Row, decode
 from medgr2.models.engines.noise import NoiseStream
 from medgr2.models.engines.rounds import in_rounds
 from medgr2.models.engines.seam import Completion, Conversation, Held, Request, T
-from medgr2.models.prompts import chat
 from medgr2.schemas.errors import DataError, NotFoundError, UsageError
 
 DTYPES = ("float64", "float32", "bfloat16")
@@ -81,7 +81,7 @@ class TransformersEngine:
         listed = self.model.generation_config.eos_token_id
         self._end |= set(listed if isinstance(listed, list) else [listed]) - {None}
         self._pad = tokenizer.pad_token_id
-        self._marks = sorted({*tokenizer.all_special_tokens, str(self.processor.image_token)})
+        self._chats = ChatWriter(self.processor)
 
     def hold(self, conversations: Iterable[tuple[str, Conversation[T]] | None]) -> Iterator[Held[T]]:
         return in_rounds(lambda requests: [done[0] for done in self.complete(requests)], conversations, PROMPTS)
@@ -96,10 +96,12 @@ class TransformersEngine:
 
     def logprobs(self, readings: Sequence[Reading]) -> list[LogProb]:
         """Log-probability of each completion's tokens; the end mark is not one of them."""
-        results: list[LogProb] = []
-        for start in range(0, len(readings), PROMPTS):
-            results += self._logprobs(readings[start : start + PROMPTS])
-        return results
+        order = sorted(range(len(readings)), key=lambda i: len(readings[i].text) + len(readings[i].completion))
+        judged: dict[int, LogProb] = {}
+        for start in range(0, len(order), PROMPTS):
+            group = order[start : start + PROMPTS]
+            judged.update(zip(group, self._logprobs([readings[i] for i in group]), strict=True))
+        return [judged[i] for i in range(len(readings))]
 
     def _complete(self, requests: Sequence[Request]) -> list[list[Completion]]:
         import torch
@@ -111,13 +113,13 @@ class TransformersEngine:
             for seed in request.seeds
         ]
         with torch.inference_mode():
-            decode(
-                self.model, self._read([r.image_path for r in requests], [r.text for r in requests]), rows, self._end
-            )
+            inputs = self._read(requests)
+            read: list[int] = inputs["attention_mask"].sum(-1).tolist()
+            decode(self.model, inputs, rows, self._end)
         results: list[list[Completion]] = [[] for _ in requests]
         texts = self.processor.tokenizer.batch_decode([row.tokens for row in rows], skip_special_tokens=True)
         for row, text in zip(rows, texts, strict=True):
-            results[row.prompt].append(Completion(text=text, finished=row.finished, tokens=len(row.tokens)))
+            results[row.prompt].append(Completion(text, row.finished, len(row.tokens), read[row.prompt]))
         return results
 
     def _logprobs(self, readings: Sequence[Reading]) -> list[LogProb]:
@@ -125,9 +127,9 @@ class TransformersEngine:
 
         tokenizer = self.processor.tokenizer
         with torch.inference_mode():
-            inputs = self._read([r.image_path for r in readings], [r.text for r in readings])
+            inputs = self._read([Request(r.image_path, r.text) for r in readings])
             replies: list[list[int]] = [
-                tokenizer(self._plain(r.completion), add_special_tokens=False)["input_ids"] for r in readings
+                tokenizer(self._chats.plain(r.completion), add_special_tokens=False)["input_ids"] for r in readings
             ]
             if empty := [i for i, ids in enumerate(replies) if not ids]:
                 raise DataError(f"{len(empty)} of {len(readings)} completions hold no token to judge")
@@ -142,11 +144,9 @@ class TransformersEngine:
             said = spread.gather(-1, ids[..., None])[..., 0] * real
             return [LogProb(float(total), len(ids)) for total, ids in zip(said.sum(-1), replies, strict=True)]
 
-    def _read(self, images: Sequence[Path | None], texts: Sequence[str]) -> dict[str, Any]:
-        opened = [_open(path) for path in images]
-        prompts = [
-            self.processor.apply_chat_template(chat(self._plain(text)), add_generation_prompt=True) for text in texts
-        ]
+    def _read(self, requests: Sequence[Request]) -> dict[str, Any]:
+        opened = [open_picture(request.image_path) for request in requests]
+        prompts = [self._chats.write(request) for request in requests]
         inputs = self.processor(
             text=prompts,
             images=[[image] for image in opened],
@@ -157,12 +157,11 @@ class TransformersEngine:
         )
         return dict(inputs.to(self.device))
 
-    def _plain(self, text: str) -> str:
-        """Control tokens that somebody typed into a report or a question stay text."""
-        for mark in self._marks:
-            if mark in text:
-                text = text.replace(mark, f"{mark[0]} {mark[1:]}")
-        return text
+
+def dtype_on(device: str) -> str:
+    """Exact where exactness is cheap, and what the weights were made for elsewhere. It changes results: it belongs in
+    a recipe."""
+    return "float64" if device == "cpu" else "bfloat16"
 
 
 @lru_cache(maxsize=2)
@@ -172,9 +171,11 @@ def load_engine(folder: Path, dtype: str = "float64", device: str = "cpu") -> Tr
 
 
 def _groups(requests: Sequence[Request]) -> Iterator[list[int]]:
+    """Of about the same length, so that little is read and nothing is waited for that is padding."""
     group: list[int] = []
     rows = 0
-    for index, request in enumerate(requests):
+    for index in sorted(range(len(requests)), key=lambda i: (requests[i].max_new_tokens, len(requests[i].text))):
+        request = requests[index]
         if group and (rows + len(request.seeds) > ROWS or len(group) == PROMPTS):
             yield group
             group, rows = [], 0
@@ -182,19 +183,6 @@ def _groups(requests: Sequence[Request]) -> Iterator[list[int]]:
         rows += len(request.seeds)
     if group:
         yield group
-
-
-def _open(path: Path | None) -> Any:
-    from PIL import Image, UnidentifiedImageError
-
-    if path is None:
-        raise DataError("a vision-language model in this process is asked about a picture, and there is none")
-
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, ValueError) as problem:
-        raise DataError(f"cannot read an image: {type(problem).__name__}", where=str(path)) from None
 
 
 def _norms_in_full_precision(model: Any) -> None:

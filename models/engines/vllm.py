@@ -66,6 +66,8 @@ class VllmEngine:
                 max_model_len=-1,  # as long as fits, up to the model's own limit
                 max_num_seqs=AT_ONCE,
                 limit_mm_per_prompt={"image": 1},
+                # Held to a form, a small model would fill its reply with white space.
+                structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
                 disable_log_stats=True,
             )
         )

@@ -23,7 +23,7 @@ from medgr2.models.engines.transformers import Reading, TransformersEngine
 from medgr2.models.model_ref import EMBEDDED
 from medgr2.models.prompts import (
     ANSWER,
-    GENERATE_DIRECT,
+    GENERATE_EMBEDDED,
     answering_text,
     chat,
     generating_text,
@@ -67,7 +67,7 @@ def main() -> None:
 
 def make_requests(folder: Path, prompts: int, samples: int) -> list[Request]:
     rng = np.random.default_rng(0)
-    kinds, template = list(QuestionType), load_prompt(GENERATE_DIRECT)
+    kinds, template = list(QuestionType), load_prompt(GENERATE_EMBEDDED)
     requests = []
     for i in range(prompts):
         path = folder / f"{i}.png"

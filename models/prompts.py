@@ -18,8 +18,9 @@ from medgr2.schemas.items import Draft
 from medgr2.schemas.vocabulary import LETTERS, QuestionType
 
 FOLDER = Path(__file__).with_name("prompt_texts")
-GENERATE_DIRECT = "generate.direct.v1"
+GENERATE_EMBEDDED = "generate.embedded.v1"
 ANSWER = "answer.v1"
+REPAIR = "repair.v1"
 
 _MARK = re.compile(r"</?(?:think|answer)\b[^>]*>", re.IGNORECASE)
 _REPLY = re.compile(r"(?:<think>(?P<think>.*)</think>)?\s*<answer>(?P<letter>[A-Z])</answer>", re.DOTALL)
@@ -99,6 +100,17 @@ def parse_draft(text: str) -> Draft | str:
         return f"schema:{first['loc'][0] if first['loc'] else 'answer'}"
 
 
+def object_in(text: str, at: int) -> tuple[dict[str, Any] | str, int]:
+    """The object that begins there, or why there is none; and where to look further."""
+    try:
+        body, end = _READER.raw_decode(text, at)
+    except _Refused as refused:
+        return refused.reason, len(text)
+    except (ValueError, RecursionError):
+        return "not_json", at + 1
+    return body, end
+
+
 class _Refused(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -114,3 +126,6 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constants(_: str) -> Any:
     raise _Refused("not_a_number")
+
+
+_READER = json.JSONDecoder(object_pairs_hook=_no_twins, parse_constant=_no_constants)

@@ -63,6 +63,52 @@ class StageReport(BaseModel):
         )
 
 
+class Diversity(BaseModel):
+    """How much of the range of questions the drafts of a night use. Shares and entropies lie between 0 and 1."""
+
+    model_config = ConfigDict(frozen=True)
+
+    drafts: int
+    looked_at: int
+    """For n-grams and near-duplicates: of very many drafts some are enough."""
+    question_types: dict[str, int]
+    modalities: dict[str, int]
+    type_entropy: float
+    """1 when all question types that were asked for are equally frequent."""
+    modality_entropy: float
+    distinct: tuple[float, float, float]
+    """Share of different ones among the words, pairs and triples of the questions."""
+    near_duplicates: float
+    """Share of drafts that say nearly what an earlier one says, whatever the picture."""
+    letters: dict[str, int]
+    hints: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        one, two, three = self.distinct
+        told = (
+            f"diversity: {self.drafts} drafts, entropy of types {self.type_entropy:.2f} and modalities "
+            f"{self.modality_entropy:.2f}, distinct words {one:.3f}, pairs {two:.3f}, triples {three:.3f}, "
+            f"near-duplicates {self.near_duplicates:.0%}"
+        )
+        return "\n".join((told, *self.hints))
+
+
+class GenerateReport(StageReport):
+    """What came of a night's questions to the generator."""
+
+    asked: int = 0
+    """So many cells of the night, counted from the first, have been asked."""
+    possible: int = 0
+    """Cells of the whole night."""
+    unsupported: dict[str, int] = {}
+    """Questions that no image was asked for, because nothing known of it supports them, by type. Nothing was spent."""
+    diversity: Diversity | None = None
+
+    def line(self) -> str:
+        without = sum(self.unsupported.values())
+        return super().line() + (f"; {without} questions not asked: nothing known supports them" if without else "")
+
+
 class DatasetVersion(BaseModel):
     """An exact, named set of items. `digest` is the hash of its member ids."""
 
@@ -191,7 +237,7 @@ class NightReport(BaseModel):
 
     run: str
     intake: IntakeReport | None
-    generate: StageReport
+    generate: GenerateReport
     appraisal: AppraisalReport
     publish: PublishReport
     images_waiting: int = 0

@@ -50,6 +50,7 @@ ITEMS = _table(
         "item_id": _S, "image_id": _S, "question_type": _S, "question": _S, "options": _LS, "answer": _S,
         "rationale": _S, "origin": _S, "generator": _S, "prompt": _S, "recipe": _S, "cell": _S,
         "run": _S, "added_at": _T,
+        "context": _S,
     },
 )  # fmt: skip
 SCORES = _table(

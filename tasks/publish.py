@@ -5,18 +5,33 @@ from __future__ import annotations
 from medgr2.infra import versions
 from medgr2.infra.workspace import Workspace
 from medgr2.schemas.parameters import RefreshParameters
-from medgr2.schemas.reports import PublishReport
+from medgr2.schemas.reports import Diversity, PublishReport
 from medgr2.schemas.vocabulary import Split, Verdict
 from medgr2.tasks.generate import drafted
 from medgr2.tasks.night import Night, images_of
+from medgr2.tasks.outdated import outdated
 from medgr2.tasks.review import settled
 from medgr2.tasks.select import select
 
 
-def publish(workspace: Workspace, night: Night, parameters: RefreshParameters) -> PublishReport:
-    """The same night again gives the same version again."""
+def publish(
+    workspace: Workspace,
+    night: Night,
+    parameters: RefreshParameters,
+    *,
+    asked: int | None = None,
+    diversity: Diversity | None = None,
+) -> PublishReport:
+    """The same night again gives the same version again. `asked`: how many of its cells the night got to."""
     lake, tau = workspace.lake, parameters.select.tau
-    items = drafted(workspace, parameters.generate, images_of(workspace, night), model=night.generator, run=night.run)
+    items = drafted(
+        workspace,
+        parameters.generate,
+        images_of(workspace, night),
+        model=night.generator,
+        run=night.run,
+        asked=asked,
+    )
     images = lake.read("images", columns=["image_id", "modality", "split"]).to_pylist()
     modality = {row["image_id"]: row["modality"] for row in images}
     # A verdict may have come in since the scoring: what people refuse is not added, and leaves the next version.
@@ -25,6 +40,8 @@ def publish(workspace: Workspace, night: Night, parameters: RefreshParameters) -
     # So does what is asked of an image that was quarantined after it had come in.
     barred = [row["image_id"] for row in images if row["split"] != Split.TRAIN]
     refused.update(lake.read("items", ["item_id"], {"image_id": barred})["item_id"].to_pylist())
+    # And what is asked of a picture that was replaced, or was written from facts that have been corrected.
+    refused.update(outdated(lake))
     newest: dict[str, dict[str, object]] = {}
     scores = lake.read("scores", where={"run": night.run}).to_pylist()
     for row in sorted(scores, key=lambda row: (row["scored_at"], row["score_id"])):
@@ -52,6 +69,7 @@ def publish(workspace: Workspace, night: Night, parameters: RefreshParameters) -
                 "tau": tau,
                 "slices": [[*where, n] for where, n in chosen.slices.items()],
                 "letters": dict(chosen.letters),
+                **({"diversity": diversity.model_dump(mode="json")} if diversity else {}),
             },
         )
     return PublishReport(

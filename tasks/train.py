@@ -60,7 +60,7 @@ class TrainPlan(BaseModel):
 
 
 def train_recipe(plan: TrainPlan, parent_artifact: str) -> Recipe:
-    name = prompts.GENERATE_DIRECT if plan.role is Role.GENERATOR else prompts.ANSWER
+    name = prompts.GENERATE_EMBEDDED if plan.role is Role.GENERATOR else prompts.ANSWER
     return Recipe(
         stage=STAGE,
         code=CODE,

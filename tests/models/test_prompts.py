@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from medgr2.models.prompts import (
     ANSWER,
-    GENERATE_DIRECT,
+    GENERATE_EMBEDDED,
     answering_text,
     draft_text,
     generating_text,
@@ -32,10 +32,10 @@ def test_the_two_texts_are_the_trained_ones() -> None:
         == "Question: Where is it? Options: A) left B) right C) up D) down"
     )
     assert (
-        generating_text(load_prompt(GENERATE_DIRECT), QuestionType.GRADING, "CT,\n head ")
+        generating_text(load_prompt(GENERATE_EMBEDDED), QuestionType.GRADING, "CT,\n head ")
         == "Task: write one Lesion Grading question. Report: CT, head"
     )
-    assert generating_text(load_prompt(GENERATE_DIRECT), "OCT", None).endswith("Report: none")
+    assert generating_text(load_prompt(GENERATE_EMBEDDED), "OCT", None).endswith("Report: none")
 
 
 def test_values_are_never_read_as_templates() -> None:

@@ -87,7 +87,7 @@ def test_a_policy_answers_and_a_generator_writes(room: Any) -> None:
     policy = of(Role.POLICY, prompts.ANSWER)[True]
     assert policy.user == f"Question: {lesson.draft.question} Options: A) CT B) MRI C) OCT D) X-Ray"
     assert policy.assistant == "<think>It shows CT.</think><answer>A</answer>"
-    writer = of(Role.GENERATOR, prompts.GENERATE_DIRECT)[True]
+    writer = of(Role.GENERATOR, prompts.GENERATE_EMBEDDED)[True]
     assert writer.user == "Task: write one Modality Recognition question. Report: CT of the chest"
     assert prompts.parse_draft(writer.assistant) == lesson.draft
     # The report is the generator's alone: a policy that saw it would be marked for reading, not for looking.

@@ -1,0 +1,42 @@
+"""Opening the engine that a recipe names."""
+
+from __future__ import annotations
+
+from medgr2.infra.settings import Settings
+from medgr2.models.engines.seam import Engine
+from medgr2.models.model_ref import SERVED, materialise, served_model
+from medgr2.schemas.cells import Recipe
+from medgr2.schemas.errors import MissingExtraError, SettingsError
+
+
+def open_engine(recipe: Recipe, settings: Settings) -> Engine:
+    """Without a word in its parameters: the transformers engine, in this process."""
+    kind = recipe.parameters.get("engine", "transformers")
+    if kind == "openai":
+        return _served(recipe, settings)
+    folder = materialise(recipe.model, settings).folder
+    if kind == "vllm":
+        from medgr2.models.engines.vllm import load_vllm
+
+        return load_vllm(folder, settings.generator, settings.models.device)
+    from medgr2.models.engines.transformers import load_engine
+
+    return load_engine(folder, str(recipe.parameters["dtype"]), settings.models.device)
+
+
+def _served(recipe: Recipe, settings: Settings) -> Engine:
+    try:
+        from medgr2.models.engines.http import HttpEngine
+    except ModuleNotFoundError as missing:
+        if missing.name != "aiohttp":
+            raise
+        raise MissingExtraError(
+            "aiohttp is not installed", where="MEDGR2_GENERATOR__ENGINE", next_command="pip install 'medgr2[http]'"
+        ) from None
+    if recipe.model != served_model(settings.generator):
+        raise SettingsError(
+            f"the settings name another served model than the one to be asked, {recipe.model.removeprefix(SERVED)}",
+            where="MEDGR2_GENERATOR__MODEL and __REVISION",
+            next_command="set them back, or give the night another name with --night",
+        )
+    return HttpEngine(settings.generator, settings.generator.model, slow_pictures=settings.storage.is_s3)

@@ -1,0 +1,124 @@
+"""A Ray cluster of several nodes on this machine, each a family of processes of its own that a test may kill."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from processes import alive, children
+
+DEADLINE_SECONDS = 100
+OBJECT_STORE_BYTES = 80 << 20  # the least that Ray takes is 75 MiB
+RAY = Path(sys.executable).with_name("ray")
+
+
+def free_ports(n: int) -> list[str]:
+    sockets = [socket.socket() for _ in range(n)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [str(s.getsockname()[1]) for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def wait_until(what: str, done: Callable[[], bool], complain: Callable[[], str] = lambda: "") -> None:
+    end = time.monotonic() + DEADLINE_SECONDS
+    while not done():
+        assert time.monotonic() < end, f"waited {DEADLINE_SECONDS} s for {what}\n{complain()[-2000:]}"
+        time.sleep(0.05)
+
+
+class RayNodes:
+    """A head with one CPU, and more nodes with one each. Closed to others by a token of its own."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        # A socket's path may have 107 characters: pytest's own folders are too deep for Ray's.
+        self._folder = Path(tempfile.mkdtemp(prefix="medgr2-nodes-"))
+        self.log = self._folder / "nodes.log"
+        (port,) = free_ports(1)
+        self.address = f"127.0.0.1:{port}"
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("MEDGR2_", "RAY_"))},
+            **environment,
+            "RAY_ADDRESS": self.address,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "OMP_NUM_THREADS": "1",
+            # A node that is gone is found out within seconds.
+            "RAY_health_check_initial_delay_ms": "10000",
+            "RAY_health_check_period_ms": "1000",
+            "RAY_health_check_failure_threshold": "6",
+        }
+
+    def start(self, more: int) -> None:
+        port = self.address.partition(":")[2]
+        self._node("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self._folder}")
+        for _ in range(more):
+            self._node(f"--address={self.address}")
+
+    def kill(self, node: int) -> list[int]:
+        """SIGKILL of every process of that node; who they were."""
+        process = self._processes[node]
+        family = [process.pid, *children(process.pid)]
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait(30)
+        return family
+
+    def pids(self, node: int) -> list[int]:
+        return children(self._processes[node].pid)
+
+    def close(self) -> None:
+        gone: list[int] = []
+        for node in reversed(range(len(self._processes))):
+            gone += self.kill(node)
+        wait_until("the nodes' end", lambda: not alive(gone))
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _node(self, *options: str) -> None:
+        agent, grpc, metrics, runtime, manager, objects = free_ports(6)
+        with self.log.open("ab") as out:
+            process = subprocess.Popen(
+                [
+                    *(str(RAY), "start", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1"),
+                    *("--num-cpus=1", f"--object-store-memory={OBJECT_STORE_BYTES}", "--include-log-monitor=false"),
+                    *(f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={grpc}"),
+                    *(f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={runtime}"),
+                    *(f"--node-manager-port={manager}", f"--object-manager-port={objects}", *options),
+                ],
+                env=self.environment,
+                stdout=out,
+                stderr=out,
+            )
+        # One after the other: two that start at once may take each other's names for a socket.
+        self._processes.append(process)
+        wait_until("a node", lambda: self._count() == len(self._processes), self.log.read_text)
+
+    def _count(self) -> int:
+        """Nodes that the head knows, as a process of its own sees them: this one joins no cluster."""
+        for process in self._processes:
+            assert process.poll() is None, self.log.read_text()[-2000:]
+        program = (
+            "import sys, ray, logging\n"
+            "ray.init(address='auto', configure_logging=False, log_to_driver=False, logging_level=logging.ERROR)\n"
+            "print('nodes', sum(bool(n['Alive']) for n in ray.nodes()))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=self.environment, capture_output=True, text=True, timeout=60
+        )
+        found = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("nodes ")]
+        return int(found[0]) if found else 0

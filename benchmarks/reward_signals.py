@@ -23,18 +23,21 @@ from typing import Any
 
 from sklearn.metrics import roc_auc_score
 
+from medgr2.infra.settings import Settings
 from medgr2.models.calibration import Audit, fit, quality
 from medgr2.models.engines.transformers import TransformersEngine
 from medgr2.models.gates import GateContext, sift
-from medgr2.models.generator import Wish, write_drafts
+from medgr2.models.generator import Manner, Wish, draft_conversation
 from medgr2.models.model_ref import EMBEDDED
-from medgr2.models.prompts import ANSWER, load_prompt
+from medgr2.models.prompts import ANSWER, generating_text, load_prompt
 from medgr2.models.signals import SIGNALS, Exam
+from medgr2.models.styles import EMBEDDED as STYLE
 from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.items import Draft, Item
 from medgr2.schemas.parameters import GenerateParameters, ScoreParameters
 from medgr2.schemas.vocabulary import QuestionType
 from medgr2.tasks import generate, score
+from medgr2.tasks.asking import want
 
 
 def main() -> None:
@@ -58,15 +61,24 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     rows = hospital(options, folder / "hospital", truth)
     engine = TransformersEngine(options.model)
     parameters = GenerateParameters(samples=options.samples)
-    recipe = generate.recipe(weights(options.model), parameters)
-    cells = list(generate.cells(recipe, rows, question_types=list(QuestionType), samples=options.samples))
+    recipe = generate.recipe(weights(options.model), parameters, Settings())
+    cells = want(rows, recipe, STYLE, parameters).cells
     paths = {row["image_id"]: row["path"] for row in rows}
-    wishes = [Wish(c.image, paths[c.image], c.inputs["question_type"], c.inputs["report"], c.seed) for c in cells]
+    manner = Manner(STYLE, parameters.temperature, STYLE.max_new_tokens)
+    wishes = {
+        cell.key: Wish(
+            cell.image,
+            lambda path=paths[cell.image]: path,  # type: ignore[misc]
+            generating_text(recipe.prompt, cell.inputs["question_type"], cell.inputs["report"]),
+            cell.seed,
+        )
+        for cell in cells
+    }
     start = time.process_time()
-    drafts = write_drafts(
-        engine, recipe.prompt, wishes, temperature=parameters.temperature, max_new_tokens=generate.MAX_NEW_TOKENS
-    )
+    held = engine.hold((key, draft_conversation(wish, manner)) for key, wish in wishes.items())
+    written = {one.name: one.result for one in held}
     spent = time.process_time() - start
+    drafts = [written[cell.key] for cell in cells]
     items: dict[str, Item] = {}
     for cell, draft in zip(cells, drafts, strict=True):
         if isinstance(draft, Draft):

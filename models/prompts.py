@@ -106,7 +106,9 @@ def object_in(text: str, at: int) -> tuple[dict[str, Any] | str, int]:
         body, end = _READER.raw_decode(text, at)
     except _Refused as refused:
         return refused.reason, len(text)
-    except (ValueError, RecursionError):
+    except RecursionError:
+        return "not_json", len(text)
+    except ValueError:
         return "not_json", at + 1
     return body, end
 

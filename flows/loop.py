@@ -110,6 +110,9 @@ def regenerate(night: Night, version: DatasetVersion, parameters: LoopParameters
     """The generator of the next cycle."""
     if parameters.train.generator_steps == 0:
         return None
+    if night.served:
+        get_run_logger().info(f"{night.generator} is served by somebody else: it is not trained here")
+        return None
     workspace = open_workspace()
     generator = improve.train_generator(workspace, night, version, parameters.train, parameters.seed, announce)
     if generator is not None:

@@ -14,12 +14,21 @@ from medgr2.infra.workspace import open_workspace
 from medgr2.schemas.errors import ConflictError, DataError, Medgr2Error, StorageError
 from medgr2.schemas.intake import IntakeParameters
 from medgr2.schemas.parameters import EMBEDDED, RefreshParameters
-from medgr2.schemas.reports import AppraisalReport, IntakeReport, NightReport, Plan, PublishReport, StageReport
+from medgr2.schemas.reports import (
+    AppraisalReport,
+    Diversity,
+    GenerateReport,
+    IntakeReport,
+    NightReport,
+    Plan,
+    PublishReport,
+)
 from medgr2.tasks import appraise as appraisal
 from medgr2.tasks import generate as generation
 from medgr2.tasks import publish as publication
 from medgr2.tasks.night import Night, images_of, open_night, waiting
 from medgr2.tasks.stage import say_plan
+from medgr2.tasks.waves import Wave, first_wave, next_wave
 
 
 def worth_trying_again(_task: Any, _run: Any, state: Any) -> bool:
@@ -45,9 +54,12 @@ def data_refresh(parameters: RefreshParameters = RefreshParameters()) -> NightRe
     tonight = parameters.tonight()
     intake = ingest_new(tonight) if tonight.source else None
     night = begin(tonight)
-    drafts = generate(night, tonight)
-    appraised = score(night, tonight)
-    published = publish(night, tonight)
+    wave: Wave | None = first_wave(tonight.generate.target)
+    while wave is not None:
+        drafts = generate(night, tonight, wave)
+        appraised = score(night, tonight, drafts.asked)
+        wave = next_wave(wave, tonight.generate.target, drafts, appraised)
+    published = publish(night, tonight, drafts.asked, drafts.diversity)
     return NightReport(
         run=night.run,
         intake=intake,
@@ -89,7 +101,7 @@ def begin(parameters: RefreshParameters) -> Night:
 
 
 @task(**PATIENT)
-def generate(night: Night, parameters: RefreshParameters) -> StageReport:
+def generate(night: Night, parameters: RefreshParameters, wave: Wave) -> GenerateReport:
     workspace = open_workspace()
     report = generation.generate(
         workspace,
@@ -98,27 +110,29 @@ def generate(night: Night, parameters: RefreshParameters) -> StageReport:
         model=night.generator,
         run=night.run,
         announce=announce,
+        upto=wave.upto,
+        since=night.began,
     )
     get_run_logger().info(report.line())
     return report
 
 
 @task(**PATIENT)
-def score(night: Night, parameters: RefreshParameters) -> AppraisalReport:
+def score(night: Night, parameters: RefreshParameters, asked: int) -> AppraisalReport:
     world = world_of(parameters)
     ask = None
     if parameters.score.reviewer == "phantoms":
         if world is None:
             raise DataError("the phantoms can only review their own world", where=f"source {parameters.source!r}")
         ask = lambda requests: ask_reviewer(world, requests)  # noqa: E731
-    report = appraisal.appraise(open_workspace(), night, parameters, ask, announce)
+    report = appraisal.appraise(open_workspace(), night, parameters, ask, announce, asked=asked)
     get_run_logger().info(report.line())
     return report
 
 
 @task(**PATIENT)
-def publish(night: Night, parameters: RefreshParameters) -> PublishReport:
-    report = publication.publish(open_workspace(), night, parameters)
+def publish(night: Night, parameters: RefreshParameters, asked: int, diversity: Diversity | None) -> PublishReport:
+    report = publication.publish(open_workspace(), night, parameters, asked=asked, diversity=diversity)
     get_run_logger().info(report.line())
     return report
 

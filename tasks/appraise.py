@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from medgr2.infra import versions
@@ -28,22 +29,51 @@ AskReviewer = Callable[[Iterable[dict[str, Any]]], list[dict[str, Any]]]
 """Takes the item with item_id and image_sha256, gives {item_id, valid, reason}."""
 
 
-def appraise(
-    workspace: Workspace, night: Night, parameters: RefreshParameters, ask: AskReviewer | None, announce: Announce
-) -> AppraisalReport:
-    """Judge every draft of the night. Nothing that was not scored and calibrated is accepted."""
-    lake, how = workspace.lake, parameters.score
+@dataclass(frozen=True)
+class Candidates:
+    """What a night has to judge, and what it measures besides."""
+
+    gated: Mapping[str, tuple[str, ...]]
+    """The reasons against each draft."""
+    passed: list[Item]
+    reviewed: list[Item]
+    """Audited on earlier nights, and measured again under tonight's scorer: old verdicts keep their worth."""
+    human: list[Item]
+    """Questions of people: training wants to know how hard they are for tonight's scorer."""
+
+    @property
+    def measured(self) -> list[Item]:
+        return [*self.passed, *self.reviewed, *self.human]
+
+
+def candidates(workspace: Workspace, night: Night, items: list[Item]) -> Candidates:
     context = _context(workspace, night)
-    items = drafted(workspace, parameters.generate, images_of(workspace, night), model=night.generator, run=night.run)
     gated = sift(items, context)
-    passed = [item for item in items if not gated[item.item_id]]
-    # Items audited on earlier nights are measured again under tonight's scorer: old verdicts keep their worth.
-    reviewed = _reviewed(workspace, context)
-    # Questions of people are measured too: training wants to know how hard they are for tonight's scorer.
-    human = _items(workspace, _members(workspace, "seed"))
-    measured = measure(
-        workspace, [*passed, *reviewed, *human], how, scorer=night.scorer, run=night.run, announce=announce
+    return Candidates(
+        gated,
+        [item for item in items if not gated[item.item_id]],
+        _reviewed(workspace, context),
+        _items(workspace, _members(workspace, "seed")),
     )
+
+
+def appraise(
+    workspace: Workspace,
+    night: Night,
+    parameters: RefreshParameters,
+    ask: AskReviewer | None,
+    announce: Announce,
+    *,
+    asked: int | None = None,
+) -> AppraisalReport:
+    """Judge every draft of the night, of the first `asked` of its cells if it got no further. Nothing that was not
+    scored and calibrated is accepted."""
+    lake, how = workspace.lake, parameters.score
+    images = images_of(workspace, night)
+    items = drafted(workspace, parameters.generate, images, model=night.generator, run=night.run, asked=asked)
+    found = candidates(workspace, night, items)
+    gated, passed, human = found.gated, found.passed, found.human
+    measured = measure(workspace, found.measured, how, scorer=night.scorer, run=night.run, announce=announce)
     if ask is not None:
         _audit(workspace, night, parameters, passed, gated, measured, ask)
     calibration, why = _calibrate(workspace, measured)

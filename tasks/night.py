@@ -14,6 +14,7 @@ from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.errors import DataError, NotFoundError
 from medgr2.schemas.parameters import RefreshParameters
 from medgr2.schemas.vocabulary import Role, Split
+from medgr2.tasks.outdated import superseded
 
 
 class Night(BaseModel):
@@ -130,8 +131,10 @@ def waiting(workspace: Workspace, night: Night, limit: int | None) -> int:
 
 
 def _training_images(workspace: Workspace) -> list[str]:
+    """Of a file that was edited in place only what it gives now."""
     rows = workspace.lake.read("images", columns=["image_id", "split"]).to_pylist()
-    return sorted(row["image_id"] for row in rows if row["split"] == Split.TRAIN)
+    replaced = superseded(workspace.lake)
+    return sorted(row["image_id"] for row in rows if row["split"] == Split.TRAIN and row["image_id"] not in replaced)
 
 
 def _list_key(night: Night) -> str:

@@ -76,6 +76,18 @@ class Measured:
     reports: tuple[StageReport, ...]
 
 
+def asked_for(
+    signal: str, exams: Iterable[tuple[str, Item]], parameters: ScoreParameters, *, scorer: str, run: str
+) -> tuple[StageRequest, list[Cell]]:
+    """The cells that measure one signal of items, each with its id."""
+    how = recipe(signal, scorer, parameters)
+    cells = [
+        how.cell(image=item.image_id, parents=(item_id,), inputs=item.model_dump(mode="json", include={*EXAM_FIELDS}))
+        for item_id, item in exams
+    ]
+    return StageRequest(recipe=how, worker="medgr2.tasks.score:ScoreWorker", batch_size=BATCH, run=run), cells
+
+
 def measure(
     workspace: Workspace,
     items: Iterable[Item],
@@ -92,14 +104,7 @@ def measure(
     origins: dict[str, list[str]] = {item_id: [] for item_id, _ in exams}
     reports = []
     for name in signals:
-        how = recipe(name, scorer, parameters)
-        cells = [
-            how.cell(
-                image=item.image_id, parents=(item_id,), inputs=item.model_dump(mode="json", include={*EXAM_FIELDS})
-            )
-            for item_id, item in exams
-        ]
-        request = StageRequest(recipe=how, worker="medgr2.tasks.score:ScoreWorker", batch_size=BATCH, run=run)
+        request, cells = asked_for(name, exams, parameters, scorer=scorer, run=run)
         result = run_and_record(request, cells, workspace, announce)
         reports.append(result.report)
         for (item_id, _), cell in zip(exams, cells, strict=True):

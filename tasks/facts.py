@@ -1,7 +1,7 @@
 """Facts from the lake: rows of images, and labels that other pictures show, for the options that are wrong.
 
-A label is offered where it occurs in the same source and modality, and to images only that came in no earlier than it
-was known there: so adding images makes cells of theirs and changes none, and correcting a label disturbs few others.
+A label is offered where it occurs in the same source and modality, and to an image only when it was told there at the
+moment the image came in: adding images, or correcting the labels of one, makes cells of theirs and changes no others.
 """
 
 from __future__ import annotations
@@ -32,12 +32,15 @@ OTHER = "attributes"
 _BETWEEN = re.compile(r"\s*[;|]\s*")
 _ALIKE = ["source", "modality", "anatomy", "labels"]
 _Place = tuple[str | None, str | None, str]
+_Span = tuple[int, int]
+"""From when until when something was told, in microseconds."""
+STILL = 1 << 62
 
 
 class Pools:
-    """By source, modality and kind: each label with the moment since when it is known there."""
+    """By source, modality and kind: each label with the times in which it was told there."""
 
-    def __init__(self, arrived: Mapping[str, int], known: Mapping[_Place, Mapping[str, int]]) -> None:
+    def __init__(self, arrived: Mapping[str, int], known: Mapping[_Place, Mapping[str, set[_Span]]]) -> None:
         self._arrived = arrived
         self._known = known
 
@@ -48,7 +51,8 @@ class Pools:
         kind, image = KINDS.get(question_type, OTHER), str(row["image_id"])
         own = {plain(label) for label in dict(_told(row)).get(kind, ())}
         known = self._known.get((row["source"], row["modality"], kind), {})
-        others = {plain(label): label for label, since in known.items() if since <= self._arrived[image]}
+        then = self._arrived[image]
+        others = {plain(label): label for label in sorted(known) if any(a <= then < b for a, b in known[label])}
         chosen = sorted((_place(image, name), label) for name, label in others.items() if name not in own)
         return tuple(label for _, label in chosen[:CANDIDATES])
 
@@ -62,15 +66,18 @@ def read_pools(lake: Lake, images: Sequence[str]) -> Pools:
     came = pc.coalesce(held["seen_at_min"], pc.cast(held["added_at"], pa.int64())).fill_null(0)
     held = held.append_column("came", came)
     retold = pc.greater(held["seen_at_count"], 1).fill_null(False)
-    known: dict[_Place, dict[str, int]] = defaultdict(dict)
+    known: dict[_Place, dict[str, set[_Span]]] = defaultdict(lambda: defaultdict(set))
     # Pictures of which the same was told from the beginning are many, and what is told is little.
     alike = held.filter(pc.invert(retold)).group_by(_ALIKE).aggregate([("came", "min")])
     for row in alike.to_pylist():
-        _note(known, row, {}, row["came_min"])
+        for kind, labels in _told(row):
+            for label in labels:
+                known[row["source"], row["modality"], kind][label].add((row["came_min"], STILL))
     others = held.filter(retold)
-    said = _said(ledger.filter(pc.is_in(ledger["image_id"], value_set=others["image_id"])))
+    lines = _lines(ledger.filter(pc.is_in(ledger["image_id"], value_set=others["image_id"])))
     for row in others.to_pylist():
-        _note(known, row, said[row["image_id"]], row["came"])
+        for (kind, label), span in _spans(row, lines[row["image_id"]]).items():
+            known[row["source"], row["modality"], kind][label].add(span)
     asked = held.filter(pc.is_in(held["image_id"], value_set=pa.array(images, pa.string())))
     return Pools(dict(zip(asked["image_id"].to_pylist(), asked["came"].to_pylist(), strict=True)), known)
 
@@ -89,25 +96,28 @@ def _ledger(lake: Lake) -> pa.Table:
     )
 
 
-def _said(ledger: pa.Table) -> dict[str, dict[tuple[str, str], int]]:
-    """By image, since when which label was told of it."""
-    said: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)
+def _lines(ledger: pa.Table) -> dict[str, list[tuple[int, set[tuple[str, str]]]]]:
+    """By image, what was told of it when, the oldest first."""
+    lines: dict[str, list[tuple[int, set[tuple[str, str]]]]] = defaultdict(list)
     for line in ledger.sort_by("seen_at").to_pylist():
         facts = dict(zip(LEDGER_FACTS, json.loads(line["facts"] or "[]"), strict=False))
-        for kind, labels in _told({**facts, "labels": json.dumps(facts)}):
-            for label in labels:
-                said[line["image_id"]].setdefault((kind, label), line["seen_at"])
-    return said
+        told = {(kind, one) for kind, labels in _told({**facts, "labels": json.dumps(facts)}) for one in labels}
+        lines[line["image_id"]].append((line["seen_at"], told))
+    return lines
 
 
-def _note(
-    known: dict[_Place, dict[str, int]], row: Mapping[str, Any], said: Mapping[tuple[str, str], int], came: int
-) -> None:
-    for kind, labels in _told(row):
-        pool = known[row["source"], row["modality"], kind]
-        for label in labels:
-            since = said.get((kind, label), came)
-            pool[label] = min(since, pool.get(label, since))
+def _spans(row: Mapping[str, Any], lines: Sequence[tuple[int, set[tuple[str, str]]]]) -> dict[tuple[str, str], _Span]:
+    """What is told of an image now holds from its first telling on; what is told no more, until the correction."""
+    now = {(kind, one) for kind, labels in _told(row) for one in labels}
+    spans: dict[tuple[str, str], _Span] = {}
+    for label in now.union(*(told for _, told in lines)):
+        tellings = [at for at, told in lines if label in told]
+        later = [at for at, _ in lines if tellings and at > tellings[-1]]
+        if label in now:
+            spans[label] = (tellings[0] if tellings else row["came"], STILL)
+        elif later:
+            spans[label] = (tellings[0], later[0])
+    return spans
 
 
 def _told(row: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:

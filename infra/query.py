@@ -44,6 +44,10 @@ VIEWS = {
         SELECT * FROM files
         QUALIFY row_number() OVER (PARTITION BY file_id ORDER BY seen_at DESC) = 1""",
     "failures": "SELECT * FROM outcomes WHERE outcome = 'failed'",
+    "spending": """
+        SELECT run, stage, count(*) AS cells, sum(calls) AS calls, sum(tokens_in) AS tokens_in,
+               sum(tokens_out) AS tokens_out, sum(seconds) AS seconds, sum(money) AS money
+        FROM outcomes WHERE calls IS NOT NULL GROUP BY run, stage""",
     "changes": """
         SELECT v.dataset, v.version, m.item_id, m.change, v.publish_id, v.published_at
         FROM membership m JOIN versions v USING (publish_id)""",

@@ -82,6 +82,28 @@ def test_failures_are_the_failed_outcomes(filled: StorageSettings) -> None:
     assert query(filled, "SELECT key, reason FROM failures").to_pylist() == [{"key": "k2", "reason": "timeout"}]
 
 
+def test_spending_is_what_was_counted_by_run_and_stage(storage: StorageSettings) -> None:
+    rows = [
+        {
+            "key": f"k{n}",
+            "stage": "generate",
+            "run": run,
+            "calls": calls,
+            "tokens_in": 10,
+            "tokens_out": 5,
+            "money": 0.5,
+        }
+        for n, (run, calls) in enumerate([("a", 1), ("a", 3), ("b", 2)])
+    ]
+    rows.append({"key": "k9", "stage": "score", "run": "a", "calls": None})
+    Lake(storage).append("outcomes", rows, once="1")
+    sql = "SELECT run, stage, cells, calls, tokens_in + tokens_out AS tokens, money FROM spending ORDER BY run"
+    assert [tuple(row.values()) for row in query(storage, sql).to_pylist()] == [
+        ("a", "generate", 2, 4, 30, 1.0),
+        ("b", "generate", 1, 2, 15, 0.5),
+    ]
+
+
 def test_an_empty_lake_has_all_tables_and_views(storage: StorageSettings) -> None:
     with connect(storage) as con:
         names = [name for (name,) in con.sql("SELECT name FROM (SHOW TABLES)").fetchall()]

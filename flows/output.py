@@ -6,6 +6,7 @@ import datetime
 import json
 import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import click
@@ -69,6 +70,8 @@ def _finite(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime.datetime | datetime.date):
         return value.isoformat()
+    if isinstance(value, Decimal):  # what DuckDB makes of a sum of integers
+        return int(value) if value == value.to_integral_value() else float(value)
     return str(value)
 
 

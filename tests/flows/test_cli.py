@@ -114,6 +114,11 @@ def test_json_has_no_nan(published: Lake, capsys: pytest.CaptureFixture[str]) ->
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == [{"a": None, "b": [None]}]
 
 
+def test_json_numbers_are_numbers(published: Lake, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["query", "--json", "select sum(1) a, 1.5::decimal(4, 2) b"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"a": 1, "b": 1.5}]
+
+
 def test_an_unexpected_error_is_one_line_unless_asked(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

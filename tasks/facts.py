@@ -40,8 +40,8 @@ STILL = 1 << 62
 class Pools:
     """By source, modality and kind: each label with the times in which it was told there."""
 
-    def __init__(self, arrived: Mapping[str, int], known: Mapping[_Place, Mapping[str, set[_Span]]]) -> None:
-        self._arrived = arrived
+    def __init__(self, told_at: Mapping[str, int], known: Mapping[_Place, Mapping[str, set[_Span]]]) -> None:
+        self._told_at = told_at
         self._known = known
 
     def candidates(self, row: Mapping[str, Any], question_type: QuestionType) -> tuple[str, ...]:
@@ -51,7 +51,7 @@ class Pools:
         kind, image = KINDS.get(question_type, OTHER), str(row["image_id"])
         own = {plain(label) for label in dict(_told(row)).get(kind, ())}
         known = self._known.get((row["source"], row["modality"], kind), {})
-        then = self._arrived[image]
+        then = self._told_at[image]
         others = {plain(label): label for label in sorted(known) if any(a <= then < b for a, b in known[label])}
         chosen = sorted((_place(image, name), label) for name, label in others.items() if name not in own)
         return tuple(label for _, label in chosen[:CANDIDATES])
@@ -75,11 +75,15 @@ def read_pools(lake: Lake, images: Sequence[str]) -> Pools:
                 known[row["source"], row["modality"], kind][label].add((row["came_min"], STILL))
     others = held.filter(retold)
     lines = _lines(ledger.filter(pc.is_in(ledger["image_id"], value_set=others["image_id"])))
+    told_at: dict[str, int] = {}
     for row in others.to_pylist():
-        for (kind, label), span in _spans(row, lines[row["image_id"]]).items():
+        image = row["image_id"]
+        told_at[image] = _told_since(row, lines[image])
+        for (kind, label), span in _spans(row, lines[image]).items():
             known[row["source"], row["modality"], kind][label].add(span)
     asked = held.filter(pc.is_in(held["image_id"], value_set=pa.array(images, pa.string())))
-    return Pools(dict(zip(asked["image_id"].to_pylist(), asked["came"].to_pylist(), strict=True)), known)
+    came_at = dict(zip(asked["image_id"].to_pylist(), asked["came"].to_pylist(), strict=True))
+    return Pools(came_at | told_at, known)
 
 
 def _ledger(lake: Lake) -> pa.Table:
@@ -104,6 +108,13 @@ def _lines(ledger: pa.Table) -> dict[str, list[tuple[int, set[tuple[str, str]]]]
         told = {(kind, one) for kind, labels in _told({**facts, "labels": json.dumps(facts)}) for one in labels}
         lines[line["image_id"]].append((line["seen_at"], told))
     return lines
+
+
+def _told_since(row: Mapping[str, Any], lines: Sequence[tuple[int, set[tuple[str, str]]]]) -> int:
+    """Since when what is told of an image now is told: pictures may be there long before their labels, and would else
+    never be offered one. When an image's own facts change, its cells are new ones anyway."""
+    now = {(kind, one) for kind, labels in _told(row) if kind != OTHER for one in labels}
+    return min((at for at, told in lines if told == now), default=row["came"])
 
 
 def _spans(row: Mapping[str, Any], lines: Sequence[tuple[int, set[tuple[str, str]]]]) -> dict[tuple[str, str], _Span]:

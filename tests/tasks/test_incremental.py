@@ -220,6 +220,26 @@ def test_a_label_that_only_one_picture_had_is_corrected_and_disturbs_nobody(clin
     assert all("wrong here: nodule\n" in text for text in clinic.writer.asked[-2:] if TYPES[1] in text)
 
 
+def test_pictures_that_were_there_before_their_labels_are_offered_labels_too(clinic: Clinic) -> None:
+    for n in range(12):
+        clinic.told[f"{n}.png"]["diagnosis"] = ""
+    clinic.correct("0.png")
+    clinic.night("one")
+    assert {text.partition("labels: ")[2].partition("\n")[0] for text in clinic.writer.asked} == {"none"}
+    for n in range(12):
+        clinic.told[f"{n}.png"]["diagnosis"] = ("cyst", "fracture")[n % 2]
+    clinic.correct("0.png")
+    already = len(clinic.writer.asked)
+    clinic.night("two")
+    late = [text for text in clinic.writer.asked[already:] if TYPES[1] in text]
+    assert len(late) == 12
+    for text in late:
+        own, other = ("cyst", "fracture") if "diagnosis: cyst" in text else ("fracture", "cyst")
+        offered = text.partition("wrong here: ")[2].partition("\n")[0]
+        assert other in offered
+        assert own not in offered
+
+
 def test_what_the_embedded_model_wrote_from_a_corrected_report_is_outdated_too(clinic: Clinic) -> None:
     clinic.serve(ENGINE="transformers")
     night, parameters, report = clinic.night("one", question_types=TYPES[:1])

@@ -78,7 +78,6 @@ def main() -> None:
         timed("values of 1000 keys, journal opened anew", 1000, lambda: Journal(store, "nowork").outcomes(keys[:1000]))
         again = timed("run again: all reused", n, run)
         timed("and all their values, in order", n, lambda: sum(1 for _ in again.pairs()))
-        del again, cells, keys, index
         plans: list[Plan] = []
         firsts: list[float] = []
 

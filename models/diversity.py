@@ -13,6 +13,8 @@ from medgr2.schemas.reports import Diversity
 MOST = 20_000
 """Looked at word by word; more tell nothing new."""
 ALIKE = 0.8
+SIEVE = 0.6
+"""Of the sketches: lower, so that hardly anything alike slips through; what is not alike is sorted out after it."""
 PERMUTATIONS = 64
 SHINGLE = 2
 SEED = 1
@@ -72,7 +74,7 @@ def _sorted_words(item: Item) -> list[str]:
 def _sketched_alike(texts: Sequence[Sequence[str]]) -> int:
     from datasketch import MinHash, MinHashLSH
 
-    shelf = MinHashLSH(threshold=ALIKE, num_perm=PERMUTATIONS)
+    shelf = MinHashLSH(threshold=SIEVE, num_perm=PERMUTATIONS)
     shingles = [{" ".join(text[at : at + SHINGLE]).encode() for at in range(len(text) - 1)} for text in texts]
     found = 0
     for number, sketch in enumerate(MinHash.bulk([sorted(one) for one in shingles], num_perm=PERMUTATIONS, seed=SEED)):

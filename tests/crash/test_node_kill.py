@@ -55,7 +55,7 @@ def test_a_node_is_lost_and_no_cell_is(nodes: RayNodes, tmp_path: Path) -> None:
         on_it = {str(pid) for pid in nodes.pids(1)}
         (lost,) = {node for _, node, pid in executions() if pid in on_it}
         gone = nodes.kill(1)
-        assert not alive(gone)
+        wait_until("the end of the node", lambda: not alive(gone), (tmp_path / "stderr.log").read_text)
         assert len(executions()) < CELLS, "the node was lost too late to tell anything"
         out, _ = driver.communicate(timeout=DEADLINE_SECONDS)
     finally:

@@ -73,6 +73,8 @@ def within_quota(
     image: str, question_type: QuestionType, modality: str, quotas: Mapping[QuestionType | Modality, float]
 ) -> bool:
     """The same for an image whatever others come in, and for a larger share whenever it was for a smaller one."""
+    if not quotas:
+        return True
     share = quotas.get(question_type, 1.0)
     share *= next((quotas[one] for one in Modality if one == modality and one in quotas), 1.0)
     if share >= 1:

@@ -6,7 +6,6 @@ moment the image came in: adding images, or correcting the labels of one, makes 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import defaultdict
@@ -20,11 +19,11 @@ from medgr2.infra.lake import Lake
 from medgr2.models.facts import labels_of
 from medgr2.models.texts import plain
 from medgr2.schemas.vocabulary import Modality, QuestionType, Split
+from medgr2.tasks.label_rings import STILL, LabelRings, Span
 
 COLUMNS = ["image_id", "split", "modality", "anatomy", "labels", "report", "source"]
 LEDGER_FACTS = ("modality", "anatomy", "diagnosis", "grade")
 """What a line of the table `files` says of its pictures, in this order."""
-CANDIDATES = 8
 LONGEST = 80
 """Characters: what is longer is a description, and no option."""
 KINDS = {QuestionType.ANATOMY: "anatomy", QuestionType.DISEASE: "diagnosis", QuestionType.GRADING: "grade"}
@@ -32,29 +31,24 @@ OTHER = "attributes"
 _BETWEEN = re.compile(r"\s*[;|]\s*")
 _ALIKE = ["source", "modality", "anatomy", "labels"]
 _Place = tuple[str | None, str | None, str]
-_Span = tuple[int, int]
-"""From when until when something was told, in microseconds."""
-STILL = 1 << 62
 
 
 class Pools:
     """By source, modality and kind: each label with the times in which it was told there."""
 
-    def __init__(self, told_at: Mapping[str, int], known: Mapping[_Place, Mapping[str, set[_Span]]]) -> None:
+    def __init__(self, told_at: Mapping[str, int], known: Mapping[_Place, Mapping[str, set[Span]]]) -> None:
         self._told_at = told_at
-        self._known = known
+        self._rings = {place: LabelRings(labels) for place, labels in known.items()}
 
     def candidates(self, row: Mapping[str, Any], question_type: QuestionType) -> tuple[str, ...]:
-        """None of them is told of this image itself. In an order by hash: one label more or less moves no other."""
+        """None of them is told of this image itself."""
         if question_type is QuestionType.MODALITY:
             return tuple(one.value for one in Modality if one != row["modality"])
         kind, image = KINDS.get(question_type, OTHER), str(row["image_id"])
-        own = {plain(label) for label in dict(_told(row)).get(kind, ())}
-        known = self._known.get((row["source"], row["modality"], kind), {})
-        then = self._told_at[image]
-        others = {plain(label): label for label in sorted(known) if any(a <= then < b for a, b in known[label])}
-        chosen = sorted((_place(image, name), label) for name, label in others.items() if name not in own)
-        return tuple(label for _, label in chosen[:CANDIDATES])
+        if (rings := self._rings.get((row["source"], row["modality"], kind))) is None:
+            return ()
+        own = {plain(label) for told, labels in _told(row) if told == kind for label in labels}
+        return rings.take(image, self._told_at[image], own)
 
 
 def read_pools(lake: Lake, images: Sequence[str]) -> Pools:
@@ -66,7 +60,7 @@ def read_pools(lake: Lake, images: Sequence[str]) -> Pools:
     came = pc.coalesce(held["seen_at_min"], pc.cast(held["added_at"], pa.int64())).fill_null(0)
     held = held.append_column("came", came)
     retold = pc.greater(held["seen_at_count"], 1).fill_null(False)
-    known: dict[_Place, dict[str, set[_Span]]] = defaultdict(lambda: defaultdict(set))
+    known: dict[_Place, dict[str, set[Span]]] = defaultdict(lambda: defaultdict(set))
     # Pictures of which the same was told from the beginning are many, and what is told is little.
     alike = held.filter(pc.invert(retold)).group_by(_ALIKE).aggregate([("came", "min")])
     for row in alike.to_pylist():
@@ -117,10 +111,10 @@ def _told_since(row: Mapping[str, Any], lines: Sequence[tuple[int, set[tuple[str
     return min((at for at, told in lines if told == now), default=row["came"])
 
 
-def _spans(row: Mapping[str, Any], lines: Sequence[tuple[int, set[tuple[str, str]]]]) -> dict[tuple[str, str], _Span]:
+def _spans(row: Mapping[str, Any], lines: Sequence[tuple[int, set[tuple[str, str]]]]) -> dict[tuple[str, str], Span]:
     """What is told of an image now holds from its first telling on; what is told no more, until the correction."""
     now = {(kind, one) for kind, labels in _told(row) for one in labels}
-    spans: dict[tuple[str, str], _Span] = {}
+    spans: dict[tuple[str, str], Span] = {}
     for label in now.union(*(told for _, told in lines)):
         tellings = [at for at, told in lines if label in told]
         later = [at for at, _ in lines if tellings and at > tellings[-1]]
@@ -137,7 +131,3 @@ def _told(row: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     for kind in (*KINDS.values(), OTHER):
         text = (row["anatomy"] if kind == "anatomy" else labels.get(kind)) or ""
         yield kind, [one for one in _BETWEEN.split(text.strip()) if plain(one) and len(one) <= LONGEST]
-
-
-def _place(image: str, label: str) -> str:
-    return hashlib.sha256(f"{image}\0{label}".encode()).hexdigest()

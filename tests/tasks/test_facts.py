@@ -11,7 +11,8 @@ import pytest
 from medgr2.infra.lake import Lake
 from medgr2.infra.settings import StorageSettings
 from medgr2.schemas.vocabulary import QuestionType
-from medgr2.tasks.facts import CANDIDATES, read_pools
+from medgr2.tasks.facts import read_pools
+from medgr2.tasks.label_rings import RINGS
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DISEASE, GRADING, ANATOMY, OTHER = (
@@ -103,7 +104,7 @@ def test_of_many_a_few_by_hash_so_that_one_less_disturbs_few(ward: Ward) -> None
         ward.image(f"{n:064x}", diagnosis=f"finding {n}")
     pools = read_pools(ward.lake, list(ward.rows))
     before = {name: pools.candidates(row, DISEASE) for name, row in ward.rows.items()}
-    assert {len(offered) for offered in before.values()} == {CANDIDATES}
+    assert {len(offered) for offered in before.values()} == {RINGS}
     assert len(set(before.values())) == 40, "each image has its own"
     ward.lake.amend("images", lambda held: _relabelled(held, 7), key="image_id")
     pools = read_pools(ward.lake, list(ward.rows))

@@ -22,7 +22,8 @@ from medgr2.infra.objects_folder import FolderStore
 pytestmark = pytest.mark.crash
 HERE = Path(__file__).parent
 CELLS = 240
-IN_FLIGHT = 16
+IN_FLIGHT, SERVER = 16, 12
+"""Cells without a durable outcome, and requests at the server, as the driver has them."""
 DEADLINE_SECONDS = 120
 
 
@@ -59,12 +60,12 @@ class Served:
         told: list[Any] = json.loads(Path(f"{self.root}.json").read_text())
         return told
 
-    def kill_at(self, sold: int, *more: str) -> None:
+    def kill_at(self, sold: int, *more: str, end: signal.Signals = signal.SIGKILL) -> None:
         driver = self.start(*more)
         wait_until(f"{sold} sales", lambda: len(self.sold()) >= sold or driver.poll() is not None)
         assert driver.poll() is None, self._complaints.read_text()[-2000:]
-        driver.send_signal(signal.SIGKILL)
-        driver.wait(DEADLINE_SECONDS)
+        driver.send_signal(end)
+        assert driver.wait(DEADLINE_SECONDS) != 0
         # What the server was about to sell is sold, if it looks after nobody.
         time.sleep(0.3)
 
@@ -128,6 +129,13 @@ def test_a_kill_buys_no_more_again_than_was_under_way(served: Served, undisturbe
     assert (asked, digest) == (CELLS, undisturbed)
     assert len(set(served.held())) == CELLS
     assert Counter(served.held()).most_common(1)[0][1] == 1
+
+
+def test_sigterm_costs_what_was_at_the_server_and_nothing_that_had_come_back(served: Served, undisturbed: str) -> None:
+    served.kill_at(CELLS // 2, end=signal.SIGTERM)
+    assert len(served.sold()) < CELLS
+    assert served.run()[0] == undisturbed
+    assert served.bought_again() <= SERVER
 
 
 def test_killed_again_and_again_each_kill_costs_no_more_than_was_under_way(served: Served, undisturbed: str) -> None:

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -125,6 +125,34 @@ def test_a_finished_cell_is_heard_of_while_its_batch_goes_on(tmp_path: Path) -> 
 def test_a_worker_that_cannot_start_stops_the_stage_once(tmp_path: Path, worker: str, says: str) -> None:
     with pytest.raises(NightStoppedError, match=says):
         run(tmp_path, cells(50), worker=f"stage_workers:{worker}", batch_size=1)
+
+
+def test_processes_that_find_no_room_are_given_up_while_others_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a cluster that lost a node: what is asked of it does not fit any more."""
+    from medgr2.infra import compute_ray
+    from medgr2.infra.ray_local import cores, start_ray
+
+    started, impatient = compute_ray._Run._started, []
+
+    def then_no_patience(self: compute_ray._Run, lane: compute_ray._Lane) -> Iterator[Outcome]:
+        yield from started(self, lane)
+        for other in self._lanes:
+            if other.starting is not None:
+                other.due = time.monotonic() + 0.2
+                impatient.append(other)
+
+    monkeypatch.setattr(compute_ray._Run, "_started", then_no_patience)
+    start_ray()
+    slow = RECIPE.model_copy(update={"parameters": {"seconds": 0.05}})
+    given = [slow.cell(inputs={"n": i}) for i in range(60)]
+    work = Work(recipe=slow, worker="stage_workers:Counting", batch_size=2)
+    pool = compute_ray.RayPool(settings_at(tmp_path), 2 * cores() + 2, reserve=True)
+    outcomes = list(pool.run(work, given, {}, Purse()))
+    assert {o.key for o in outcomes} == {c.key for c in given}
+    assert all(o.verdict is Verdict.ACCEPTED for o in outcomes)
+    assert impatient
 
 
 def test_a_worker_that_forgets_cells_fails_those_only(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from medgr2.infra.progress import Tally
 from medgr2.infra.settings import ComputeSettings, Settings, StorageSettings
 from medgr2.infra.workspace import open_workspace
 from medgr2.schemas.cells import Cell, Outcome, Recipe
-from medgr2.schemas.errors import DataError, UsageError
+from medgr2.schemas.errors import DataError, NightStoppedError, UsageError
 from medgr2.schemas.usage import Budget, Usage
 from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks.stage import StageRequest, StageResult, run_and_record, run_stage
@@ -206,6 +206,20 @@ def test_what_was_bought_on_another_night_or_for_other_cells_is_not_tonights(tmp
     here.run(given[60:], None)
     tonight = time.time_ns()
     assert here.run(given[:60], Budget(calls=50), tonight).asked == affordable(given[:60], 50)
+
+
+def test_failures_are_a_share_of_what_was_begun(tmp_path: Path) -> None:
+    here = site(tmp_path, "streamed")
+    given = [RECIPE.cell(inputs={"n": n, "fails": n % 2 == 0}) for n in range(2000)]
+    with pytest.raises(NightStoppedError, match="more than the limit of 20%") as e:
+        run_stage(
+            here.request().model_copy(update={"failure_limit": 0.2}),
+            given,
+            settings=here.settings,
+            store=here.store,
+            budget=Budget(calls=60),
+        )
+    assert "x unreadable" in e.value.where
 
 
 def test_a_budget_needs_somebody_who_counts(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from medgr2.schemas.usage import Usage
 
 OPTIONAL = ("response_format", "seed", "temperature", "max_tokens")
 """What some servers do not know. Given up for the whole run when the server refuses it before it ever took it."""
+MOST_TOKENS = 1 << 32
 _MAGIC = ((b"\x89PNG", "png"), (b"\xff\xd8", "jpeg"), (b"GIF8", "gif"), (b"BM", "bmp"))
 _FORM_WORDS = ("response_format", "json_schema", "guided", "structured", "grammar")
 _TOKEN = re.compile(r"[a-z0-9_]{1,40}")
@@ -94,8 +95,8 @@ def read_reply(data: bytes, settings: GeneratorSettings) -> tuple[Completion, Us
         content = choice["message"].get("content") or ""
         if isinstance(content, list):
             content = "".join(part.get("text") or "" for part in content if isinstance(part, Mapping))
-        used = reply.get("usage") or {}
-        read, written = int(used.get("prompt_tokens") or 0), int(used.get("completion_tokens") or 0)
+        used = reply.get("usage")
+        read, written = _count(used, "prompt_tokens"), _count(used, "completion_tokens")
         finished = choice.get("finish_reason") != "length"
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return None
@@ -103,6 +104,12 @@ def read_reply(data: bytes, settings: GeneratorSettings) -> tuple[Completion, Us
         return None
     money = (read * settings.price_in + written * settings.price_out) / 1e6
     return Completion(content, finished, written, read), Usage(1, read, written, 0.0, money)
+
+
+def _count(used: Any, name: str) -> int:
+    """Counted by somebody else: what cannot be a number of tokens counts as none."""
+    number = used.get(name) if isinstance(used, Mapping) else None
+    return number if isinstance(number, int) and 0 <= number < MOST_TOKENS else 0
 
 
 def error_code(data: bytes) -> str:

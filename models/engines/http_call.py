@@ -24,6 +24,7 @@ REFUSED = (400, 413, 415, 422)
 BUSY = (429, 503)
 LONGEST_RETRY_AFTER = 600.0
 STRANGER_SECONDS = 60.0
+LONGEST_REPLY = 8 << 20
 CLOCK_SECONDS = 0.01
 """A timer may fire that much before its time."""
 
@@ -205,7 +206,7 @@ class Caller:
                     allow_redirects=False,
                 )
             async with reply:
-                return reply.status, reply.headers, await reply.read()
+                return reply.status, reply.headers, await _read(reply)
         except (aiohttp.ClientSSLError, aiohttp.ClientConnectorDNSError) as e:
             raise SettingsError(
                 f"the server cannot be reached: {type(e).__name__}",
@@ -246,6 +247,20 @@ class Caller:
             kept=kept,
             next_command="set MEDGR2_GENERATOR__URL to where it answers itself",
         )
+
+
+async def _read(reply: aiohttp.ClientResponse) -> bytes:
+    """The body, which may not be without end, packed or not."""
+    length = reply.content_length
+    if length is not None and length <= LONGEST_REPLY and "Content-Encoding" not in reply.headers:
+        return await reply.read()
+    data = bytearray()
+    async for part in reply.content.iter_chunked(1 << 16):
+        data += part
+        if len(data) > LONGEST_REPLY:
+            reply.close()
+            raise _BrokenError("broken_reply", f"more than {LONGEST_REPLY >> 20} MB")
+    return bytes(data)
 
 
 def open_session(settings: GeneratorSettings) -> aiohttp.ClientSession:

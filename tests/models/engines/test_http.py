@@ -313,6 +313,22 @@ def test_a_slow_reply_has_a_deadline(slow: str) -> None:
     assert time.monotonic() - begun < 4, "the deadline, not the server, ended it"
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_reply_without_end_is_not_waited_for(packed: bool) -> None:
+    async def flood(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        reply = web.StreamResponse()
+        if packed:
+            reply.enable_compression(web.ContentCoding.gzip)
+        await reply.prepare(request)
+        while True:
+            await reply.write(b" " * (1 << 20))
+
+    with serving(flood) as url:
+        held = ask(to(url, attempts=1), ["q"])["q"]
+    assert held.trouble is not None
+    assert held.trouble.reason == "broken_reply"
+
+
 def test_a_compressed_reply_is_read() -> None:
     async def packed(_: web.Request, body: dict[str, Any]) -> web.Response:
         reply = said("ok" * 500)

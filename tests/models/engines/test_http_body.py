@@ -126,6 +126,16 @@ def test_replies_are_read() -> None:
     assert silent[0].text == ""
 
 
+@pytest.mark.parametrize("count", ["many", -5, 1.5, 1e300, 2**70, None, [], {"a": 1}])
+def test_counts_that_are_none_are_no_reason_to_lose_a_reply(count: Any) -> None:
+    body = {"choices": [{"message": {"content": "ok"}}], "usage": {"prompt_tokens": count, "completion_tokens": 3}}
+    found = read_reply(json.dumps(body).encode(), GeneratorSettings())
+    assert found is not None
+    assert (found[1].tokens_in, found[1].tokens_out) == (0, 3)
+    body["usage"] = count
+    assert read_reply(json.dumps(body).encode(), GeneratorSettings()) is not None
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"not json", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{"message": "x"}]}', reply(5)]
 )

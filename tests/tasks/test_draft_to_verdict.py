@@ -77,6 +77,35 @@ def test_what_never_passed_a_gate_never_reached_the_model(workspace: Workspace) 
         assert len({row["key"] for row in stored if row["stage"] == stage}) == len(passed)
 
 
+def test_another_prompt_of_the_judge_costs_only_judging(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = base_model(workspace.settings).revision
+    plans: dict[str, Plan] = {}
+
+    def note(plan: Plan) -> None:
+        plans[plan.stage] = plan
+
+    def night(run: str) -> None:
+        generate(workspace, HOW, pictures(workspace), model=base, run=run, announce=note)
+        items = drafted(workspace, HOW, pictures(workspace), model=base, run=run)
+        measure(workspace, items[:4], ScoreParameters(answers=2), scorer=base, run=run, announce=note)
+
+    night("n/3")
+    monkeypatch.setattr("medgr2.tasks.score.load_prompt", lambda _: "Q: {question} Options: {options}")
+    night("n/4")
+    assert (plans["generate"].new, plans["generate"].because) == (0, ())
+    for stage in ("score-lp", "score-agree"):
+        assert (plans[stage].new, plans[stage].because) == (4, ("prompt",))
+
+
+def test_a_night_tells_how_diverse_its_drafts_are(workspace: Workspace) -> None:
+    base = base_model(workspace.settings).revision
+    report = generate(workspace, HOW, pictures(workspace), model=base, run="n/5", announce=lambda _: None)
+    assert report.diversity is not None
+    assert report.diversity.drafts == len(drafted(workspace, HOW, pictures(workspace), model=base, run="n/5"))
+    assert report.diversity.modalities == {"CT": report.diversity.drafts}
+    assert report.diversity.type_entropy > 0.99
+
+
 def test_items_are_in_the_lake_once(workspace: Workspace) -> None:
     rows = workspace.lake.read("items").to_pylist()
     assert len({row["item_id"] for row in rows}) == len(rows)

@@ -275,6 +275,37 @@ def test_the_phantoms_judge_their_own_world_only_and_keep_their_reasons(
     assert {image_of[row["item_id"]] for row in reviews} <= own
 
 
+def test_a_version_tells_how_diverse_its_night_was(workspace: Workspace) -> None:
+    parameters = how()
+    night = open_night(workspace, parameters)
+    images = images_of(workspace, night)
+    made = generate(workspace, parameters.generate, images, model=night.generator, run=night.run, announce=quiet)
+    appraise(workspace, night, parameters, judged_by_length, quiet)
+    version = publish(workspace, night, parameters, asked=made.asked, diversity=made.diversity).version
+    assert version is not None
+    assert made.diversity is not None
+    assert resolve(workspace.lake, version.ref).card["diversity"] == made.diversity.model_dump(mode="json")
+
+
+def test_of_a_night_that_stopped_early_only_what_it_got_to_is_published(workspace: Workspace) -> None:
+    parameters = how()
+    night = open_night(workspace, parameters)
+    images = images_of(workspace, night)
+    made = generate(
+        workspace, parameters.generate, images, model=night.generator, run=night.run, announce=quiet, upto=40
+    )
+    assert (made.asked, made.possible) == (40, 48)
+    some = drafted(workspace, parameters.generate, images, model=night.generator, run=night.run, asked=40)
+    assert {item.image_id for item in some} < set(images)
+    with pytest.raises(DataError, match="8 of 48"):
+        drafts_of(workspace, night, parameters)
+    judged = appraise(workspace, night, parameters, judged_by_length, quiet, asked=40)
+    assert judged.drafts == len(some)
+    version = publish(workspace, night, parameters, asked=40).version
+    assert version is not None
+    assert set(members(workspace.lake, version)) <= {item.item_id for item in some}
+
+
 def test_two_datasets_judge_for_themselves(workspace: Workspace) -> None:
     _, _, mine = spend(workspace, how(), judged_by_length)
     _, _, theirs = spend(workspace, how(dataset="other"), None)

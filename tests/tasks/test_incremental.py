@@ -16,9 +16,10 @@ from scripted_server import said, serving, text_of
 
 from medgr2.infra import versions
 from medgr2.infra.workspace import Workspace, open_workspace
+from medgr2.models.prompts import load_prompt
 from medgr2.schemas.intake import IntakeParameters
 from medgr2.schemas.items import Item
-from medgr2.schemas.parameters import RefreshParameters
+from medgr2.schemas.parameters import RefreshParameters, ScoreParameters
 from medgr2.schemas.reports import GenerateReport, Plan, PublishReport
 from medgr2.schemas.vocabulary import Origin
 from medgr2.tasks.generate import drafted, generate
@@ -26,6 +27,7 @@ from medgr2.tasks.intake.ingest import ingest
 from medgr2.tasks.night import Night, images_of, open_night
 from medgr2.tasks.outdated import outdated, superseded
 from medgr2.tasks.publish import publish
+from medgr2.tasks.score import measure
 
 TYPES = ("Modality Recognition", "Disease Diagnosis")
 
@@ -271,6 +273,29 @@ def test_another_revision_asks_everything_anew_and_the_plan_says_why(clinic: Cli
     assert (report.plan.new, report.plan.reused) == (24, 0)
     assert "model" in " ".join(report.plan.because)
     assert "model" in clinic.plans[-1].line()
+
+
+def test_another_prompt_of_the_judge_asks_the_judge_and_nobody_else(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = ScoreParameters(answers=1)
+
+    def judged(name: str) -> tuple[list[Plan], Plan]:
+        night, parameters, report = clinic.night(name, question_types=TYPES[:1])
+        drafts = clinic.items(night, parameters)
+        found = measure(clinic.workspace, drafts, how, scorer=night.scorer, run=night.run, announce=clinic.plans.append)
+        return [one.plan for one in found.reports], report.plan
+
+    scored, _ = judged("one")
+    assert scored
+    assert {plan.new for plan in scored} == {12}
+    scored, asked = judged("two")
+    assert {plan.new for plan in scored} == {asked.new} == {0}
+    monkeypatch.setattr("medgr2.tasks.score.load_prompt", lambda name: load_prompt(name) + " ")
+    scored, asked = judged("three")
+    assert {plan.new for plan in scored} == {12}
+    assert all("prompt" in " ".join(plan.because) for plan in scored)
+    assert (asked.new, asked.reused, len(clinic.writer.asked)) == (0, 12, 12)
 
 
 def test_a_prompt_that_shows_no_labels_is_not_asked_again_when_they_change(

@@ -32,7 +32,10 @@ def read_draft(text: str) -> Draft | str:
     kept = {name: value for name, value in body.items() if name not in THINKING}
     if kept.pop(UNSUPPORTED, False) is True:
         return UNSUPPORTED
-    draft = parse_draft(json.dumps(_mended(kept)))
+    try:
+        draft = parse_draft(json.dumps(_mended(kept)))
+    except RecursionError:  # what could just be read may be too deep to be written
+        return "not_json"
     if isinstance(draft, Draft) and not 4 <= len(draft.options) <= 5:
         return "schema:options"
     return draft

@@ -83,6 +83,11 @@ def test_marks_that_are_not_the_options_own_letters_stay() -> None:
     assert draft.key_text == "C. albicans"
 
 
+@pytest.mark.parametrize("depth", range(300, 3000, 90))
+def test_no_depth_is_an_error(depth: int) -> None:
+    assert isinstance(read_draft(having(question=0).replace("0", "[" * depth + "]" * depth)), str)
+
+
 @given(st.text(alphabet='{}[]",: abAB\\', max_size=80))
 def test_any_text_is_a_draft_or_a_reason(text: str) -> None:
     assert isinstance(read_draft(text), (Draft, str))

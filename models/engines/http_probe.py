@@ -7,6 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import aiohttp
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import from_json
 
@@ -45,23 +46,32 @@ class Answer(BaseModel):
 
 
 def greet(settings: GeneratorSettings) -> Greeting:
-    """Free of charge: the list of models."""
+    """Free of charge: the list of models, which may be empty where a server keeps none."""
     url = checked_url(settings)
 
     async def ask() -> Greeting:
         async with open_session(settings) as session:
             began = time.perf_counter()
-            models = await list_models(session, url)
-            return Greeting(models=tuple(models), milliseconds=1000 * (time.perf_counter() - began))
+            async with session.get(f"{url}/models", allow_redirects=False) as reply:
+                status = reply.status
+                await reply.read()
+            if status in (401, 403):
+                raise SettingsError(
+                    f"the server refuses the key (status {status})",
+                    where=f"{url}/models",
+                    next_command="set MEDGR2_GENERATOR__API_KEY",
+                )
+            waited = 1000 * (time.perf_counter() - began)
+            return Greeting(models=tuple(await list_models(session, url)), milliseconds=waited)
 
-    found = asyncio.run(asyncio.wait_for(ask(), PATIENCE_SECONDS))
-    if not found.models:
+    try:
+        return asyncio.run(asyncio.wait_for(ask(), PATIENCE_SECONDS))
+    except (aiohttp.ClientError, OSError, TimeoutError) as e:
         raise SettingsError(
-            "no server answers there, or it lists no model",
+            f"no server answers there: {type(e).__name__}",
             where=f"{url}/models",
             next_command="start the server, or mend MEDGR2_GENERATOR__URL; it ends with /v1 as a rule",
-        )
-    return found
+        ) from None
 
 
 def try_picture(settings: GeneratorSettings) -> Answer:

@@ -37,7 +37,7 @@ class Work(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     recipe: Recipe
-    worker: str = Field(pattern=r"^[\w.]+:\w+$", description="Import path: medgr2.tasks.generate:GenerateWorker")
+    worker: str = Field(pattern=r"^[\w.]+:\w+$", description="Import path: medgr2.tasks.drafting:GenerateWorker")
     batch_size: int = Field(default=32, ge=1)
     resources: Resources = Resources()
     attempts: int = Field(default=3, ge=1)

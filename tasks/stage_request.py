@@ -27,7 +27,7 @@ class StageRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     recipe: Recipe
-    worker: str = Field(description="Import path: medgr2.tasks.generate:GenerateWorker")
+    worker: str = Field(description="Import path: medgr2.tasks.drafting:GenerateWorker")
     run: str
     batch_size: int = Field(default=32, ge=1)
     resources: Resources = Resources()

@@ -22,7 +22,8 @@ from medgr2.schemas.items import Draft
 from medgr2.schemas.parameters import GenerateParameters
 from medgr2.schemas.vocabulary import LETTERS, QuestionType, Verdict
 from medgr2.tasks.asking import Wanted, want
-from medgr2.tasks.generate import GenerateWorker, collect, item_of, recipe, request_of, style_of
+from medgr2.tasks.drafting import GenerateWorker, recipe, request_of, style_of
+from medgr2.tasks.generate import collect, item_of
 
 OURS = Settings()
 SERVED = Settings(generator=GeneratorSettings(engine="openai", url="http://127.0.0.1:1/v1", model="m", in_flight=8))

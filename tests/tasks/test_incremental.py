@@ -301,7 +301,7 @@ def test_another_prompt_of_the_judge_asks_the_judge_and_nobody_else(
 def test_a_prompt_that_shows_no_labels_is_not_asked_again_when_they_change(
     clinic: Clinic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medgr2.tasks.generate.prompt_of", lambda _: 'A {question_type} question: {{"question"}}')
+    monkeypatch.setattr("medgr2.tasks.drafting.prompt_of", lambda _: 'A {question_type} question: {{"question"}}')
     clinic.night("one")
     clinic.correct("3.png", diagnosis="cyst", report="A cyst.")
     assert outdated(clinic.workspace.lake) == set()

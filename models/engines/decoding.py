@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from medgr2.models.engines.noise import NoiseStream, gumbel
+from medgr2.models.engines.noise import NoiseStream, gumbel, uniform
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,11 @@ class Row:
     finished: bool = False
 
 
-def decode(model: Any, inputs: dict[str, Any], rows: Sequence[Row], end: Collection[int]) -> None:
+Choose: TypeAlias = "Callable[[torch.Tensor, Sequence[Row]], torch.Tensor]"
+"""The next token of each row, by its logits."""
+
+
+def decode(model: Any, inputs: dict[str, Any], rows: Sequence[Row], end: Collection[int], choose: Choose) -> None:
     """Read the prompts once, then grow every row in place until it ends or reaches its limit.
 
     Prompts are padded on the left. Positions count real tokens, so padding moves nothing.
@@ -40,8 +44,9 @@ def decode(model: Any, inputs: dict[str, Any], rows: Sequence[Row], end: Collect
     mask, position = mask[owner], positions[owner, -1:]
     alive = list(rows)
     while alive:
-        chosen = _choose(logits, alive)
-        stays = [place for place, row in enumerate(alive) if _grow(row, int(chosen[place]), end)]
+        chosen = choose(logits, alive)
+        tokens: list[int] = chosen.tolist()
+        stays = [place for place, row in enumerate(alive) if _grow(row, tokens[place], end)]
         if not stays:
             return
         if len(stays) < len(alive):
@@ -70,8 +75,9 @@ def _grow(row: Row, token: int, end: Collection[int]) -> bool:
     return len(row.tokens) < row.limit
 
 
-def _choose(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
-    """Gumbel-max: the argmax of logits/T plus Gumbel noise is one sample of softmax(logits/T)."""
+def gumbel_max(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+    """The argmax of logits/T plus Gumbel noise is one sample of softmax(logits/T). Noise for every word there is: exact
+    to the last bit wherever it runs, and dear where the vocabulary is large."""
     import numpy as np
     import torch
 
@@ -81,3 +87,18 @@ def _choose(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
         heat = np.array([rows[place].temperature for place in drawn])
         scores[drawn] = scores[drawn] / heat[:, None] + gumbel([rows[place].noise for place in drawn])
     return torch.from_numpy(np.argmax(scores, axis=-1)).to(logits.device)
+
+
+def by_one_number(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+    """Where one uniform number falls among the summed chances. The logits stay on their device."""
+    import torch
+
+    greedy = logits.argmax(-1)
+    if not any(row.temperature > 0 for row in rows):
+        return greedy
+    heat = torch.tensor([row.temperature or 1.0 for row in rows], dtype=torch.float64, device=logits.device)
+    falls = torch.tensor(uniform([row.noise for row in rows]), dtype=torch.float64, device=logits.device)
+    sums = torch.softmax(logits.to(torch.float64) / heat[:, None], dim=-1).cumsum(-1)
+    drawn = torch.searchsorted(sums, falls[:, None] * sums[:, -1:], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+    hot = torch.tensor([row.temperature > 0 for row in rows], device=logits.device)
+    return torch.where(hot, drawn, greedy)

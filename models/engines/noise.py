@@ -29,6 +29,17 @@ def gumbel(streams: Sequence[NoiseStream]) -> npt.NDArray[np.float64]:
     """The next row of each stream, as standard Gumbel noise."""
     import numpy as np
 
-    words = np.stack([stream.words() for stream in streams])
-    uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-    return -np.log(-np.log(uniform))
+    return -np.log(-np.log(_between_0_and_1(np.stack([stream.words() for stream in streams]))))
+
+
+def uniform(streams: Sequence[NoiseStream]) -> npt.NDArray[np.float64]:
+    """The first of the next row of each stream, as a number between 0 and 1."""
+    import numpy as np
+
+    return _between_0_and_1(np.array([stream.words()[0] for stream in streams]))
+
+
+def _between_0_and_1(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
+    import numpy as np
+
+    return ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medgr2.models.engines.chats import ChatWriter, open_picture
-from medgr2.models.engines.decoding import Row, decode
+from medgr2.models.engines.decoding import Row, by_one_number, decode, gumbel_max
 from medgr2.models.engines.noise import NoiseStream
 from medgr2.models.engines.rounds import in_rounds
 from medgr2.models.engines.seam import Completion, Conversation, Held, Request, T
@@ -82,6 +82,10 @@ class TransformersEngine:
         self._end |= set(listed if isinstance(listed, list) else [listed]) - {None}
         self._pad = tokenizer.pad_token_id
         self._chats = ChatWriter(self.processor)
+        # There the rounding differs from batch to batch in any case, and 150,000 words a token are too many to draw.
+        self._choose = gumbel_max if device == "cpu" else by_one_number
+        size = int(self.model.get_output_embeddings().weight.shape[0])
+        self._words = size if device == "cpu" else 1
 
     def hold(self, conversations: Iterable[tuple[str, Conversation[T]] | None]) -> Iterator[Held[T]]:
         return in_rounds(lambda requests: [done[0] for done in self.complete(requests)], conversations, PROMPTS)
@@ -106,16 +110,15 @@ class TransformersEngine:
     def _complete(self, requests: Sequence[Request]) -> list[list[Completion]]:
         import torch
 
-        size = int(self.model.get_output_embeddings().weight.shape[0])
         rows = [
-            Row(prompt, NoiseStream(seed, size), request.temperature, request.max_new_tokens)
+            Row(prompt, NoiseStream(seed, self._words), request.temperature, request.max_new_tokens)
             for prompt, request in enumerate(requests)
             for seed in request.seeds
         ]
         with torch.inference_mode():
             inputs = self._read(requests)
             read: list[int] = inputs["attention_mask"].sum(-1).tolist()
-            decode(self.model, inputs, rows, self._end)
+            decode(self.model, inputs, rows, self._end, self._choose)
         results: list[list[Completion]] = [[] for _ in requests]
         texts = self.processor.tokenizer.batch_decode([row.tokens for row in rows], skip_special_tokens=True)
         for row, text in zip(rows, texts, strict=True):

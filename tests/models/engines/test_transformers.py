@@ -7,14 +7,17 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from medgr2.models.engines.decoding import by_one_number
 from medgr2.models.engines.noise import NoiseStream, gumbel
-from medgr2.models.engines.seam import Request
+from medgr2.models.engines.seam import Exchange, Request
 from medgr2.models.engines.transformers import Reading, TransformersEngine
 from medgr2.models.prompts import ANSWER, GENERATE_EMBEDDED, answering_text, generating_text, load_prompt, reply_text
 from medgr2.schemas.errors import DataError, NotFoundError
@@ -160,6 +163,64 @@ def test_sampling_follows_the_softmax(engine: TransformersEngine, images: list[P
     share = Counter(c.text for c in drawn)[start.text] / 600
     assert 0.05 < expected < 0.95  # else the comparison has no power
     assert share == pytest.approx(expected, abs=4 * np.sqrt(0.25 / 600))
+
+
+def test_sampling_on_a_gpu_follows_the_softmax_too(
+    engine: TransformersEngine, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One number a token instead of one a word: the same law, by seeds alone, and greedy rows beside it."""
+    monkeypatch.setattr(engine, "_choose", by_one_number)
+    monkeypatch.setattr(engine, "_words", 1)
+    text = generating_text(load_prompt(GENERATE_EMBEDDED), QuestionType.DISEASE, None)
+    hot = Request(images[0], text, seeds=tuple(range(600)), max_new_tokens=2)
+    cold = Request(images[0], text, temperature=0.0, max_new_tokens=2)
+    (drawn,), (start,) = engine.complete([hot])[0:1], engine.complete([cold])[0]
+    expected = np.exp(engine.logprobs([Reading(images[0], text, start.text)])[0].total)
+    share = Counter(c.text for c in drawn)[start.text] / 600
+    assert 0.05 < expected < 0.95
+    assert share == pytest.approx(expected, abs=4 * np.sqrt(0.25 / 600))
+    beside = engine.complete([Request(images[1], text, seeds=(3,)), cold, Request(images[0], text, seeds=(9, 3))])
+    assert beside[1] == [start]
+    assert beside[2] == engine.complete([Request(images[0], text, seeds=(9, 3))])[0]
+
+
+def test_lengths_are_grouped_and_nobody_notices(
+    engine: TransformersEngine, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Short beside long, more than one group of them: little padding is read, and each gets what it would get alone."""
+    asked = [
+        Request(images[i % 8], answering_text(load_prompt(ANSWER), "Where is it? " * (1 + 9 * (i % 2)), PLACES), (i,))
+        for i in range(80)
+    ]
+    masks: list[Any] = []
+    read = engine._read
+
+    def watched(requests: Sequence[Request]) -> dict[str, Any]:
+        inputs = read(requests)
+        masks.append(inputs["attention_mask"])
+        return inputs
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "_read", watched)
+        together = engine.complete(asked)
+    assert [len(mask) for mask in masks] == [32, 32, 16]
+    assert sum(int((mask == 0).sum()) for mask in masks) < 0.2 * sum(mask.numel() for mask in masks)
+    for i in (0, 1, 2, 39, 40, 78, 79):
+        assert together[i] == engine.complete([asked[i]])[0]
+    judged = [Reading(r.image_path, r.text, "A" * (1 + i % 5)) for i, r in enumerate(asked) if r.image_path]
+    alone = [engine.logprobs([judged[i]])[0].total for i in (0, 1, 42, 79)]
+    assert [engine.logprobs(judged)[i].total for i in (0, 1, 42, 79)] == pytest.approx(alone, abs=1e-9)
+
+
+def test_what_was_said_before_is_shown(engine: TransformersEngine, images: list[Path]) -> None:
+    text = generating_text(load_prompt(GENERATE_EMBEDDED), QuestionType.DISEASE, None)
+    first = Request(images[0], text, temperature=0.0)
+    ((said,),) = engine.complete([first])
+    again = Request(images[0], "Say it again.", temperature=0.0, earlier=(Exchange(text, said.text),))
+    ((mended,),) = engine.complete([again])
+    assert mended.tokens_in > said.tokens_in + said.tokens
+    with pytest.raises(DataError, match="asked about a picture"):
+        engine.complete([Request(None, text)])
 
 
 def test_the_noise_is_gumbel_and_each_seed_has_its_own() -> None:

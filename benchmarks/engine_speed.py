@@ -1,6 +1,7 @@
-"""How fast the engine writes drafts, beside transformers' own generate on the same rows.
+"""How fast the engine writes drafts, beside transformers' own generate on the same rows; and vLLM on them, where it is.
 
 OMP_NUM_THREADS=1 python benchmarks/engine_speed.py [--prompts 32] [--samples 4] [--model FOLDER]
+OMP_NUM_THREADS=1 .venv-vllm/bin/python benchmarks/engine_speed.py --vllm   both engines, in the environment of vLLM
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import platform
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from medgr2.models.engines.seam import Request
+from medgr2.infra.settings import GeneratorSettings
+from medgr2.models.engines.seam import Completion, Conversation, Engine, Request
 from medgr2.models.engines.transformers import Reading, TransformersEngine
 from medgr2.models.model_ref import EMBEDDED
 from medgr2.models.prompts import (
@@ -42,12 +45,16 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--model", type=Path, default=EMBEDDED)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--vllm", action="store_true", help="conversations with both engines, and nothing else")
     options = parser.parse_args()
     print(f"machine: {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s)")
     print(f"command: {' '.join(['python', 'benchmarks/engine_speed.py', *sys.argv[1:]])}")
     with tempfile.TemporaryDirectory() as folder:
         requests = make_requests(Path(folder), options.prompts, options.samples)
         drafts = options.prompts * options.samples
+        if options.vllm:
+            side_by_side(options, requests)
+            return
         for dtype in ("float64", "float32"):
             engine = TransformersEngine(options.model, dtype=dtype, device=options.device)
             engine.complete(requests[:2])
@@ -63,6 +70,29 @@ def main() -> None:
                 asked = [answering(r) for r in requests]
                 rate("lp readings", len(asked), lambda e=engine, a=asked: e.logprobs([one[0] for one in a]))
                 rate("agree items (K = 8)", len(asked), lambda e=engine, a=asked: e.complete([one[1] for one in a]))
+
+
+def side_by_side(options: argparse.Namespace, requests: list[Request]) -> None:
+    """One conversation a draft, as a stage holds them: the prompts of the samples are the same, and vLLM sees that."""
+    from medgr2.models.engines.vllm import VllmEngine
+
+    seeded = [replace(request, seeds=(seed,)) for request in requests for seed in request.seeds]
+
+    def held(engine: Engine) -> None:
+        found = list(engine.hold((str(i), talk(request)) for i, request in enumerate(seeded)))
+        assert all(one.trouble is None for one in found)
+
+    ours = TransformersEngine(options.model, dtype="float32", device=options.device)
+    rate("transformers float32, drafts held", len(seeded), lambda: held(ours))
+    exact = TransformersEngine(options.model, device=options.device)
+    rate("transformers float64, drafts held", len(seeded), lambda: held(exact))
+    theirs = VllmEngine(options.model, GeneratorSettings(engine="vllm"), device=options.device)
+    # The first of three finds the cache of prompts empty, the others do not: as with several samples of a picture.
+    rate("vllm, drafts held", len(seeded), lambda: held(theirs))
+
+
+def talk(request: Request) -> Conversation[Completion]:
+    return (yield request)
 
 
 def make_requests(folder: Path, prompts: int, samples: int) -> list[Request]:

@@ -77,10 +77,11 @@ def of(told: argparse.Namespace, settings: Settings) -> tuple[StageRequest, Sequ
     if told.images is not None:
         from pictures import asked
 
-        return asked(told.images.read_text().split()[: told.rows], settings, told.in_flight)
-    from medgr2.infra.compute_stream import room_for
+        return asked(told.images.read_text().split()[: told.rows], settings)
     from row_worker import RECIPE
     from rows import rows
+
+    from medgr2.infra.compute_stream import room_for
 
     request = StageRequest(
         recipe=RECIPE, worker="row_worker:RowWorker", run="bench", in_flight=room_for(told.in_flight)

@@ -1,4 +1,4 @@
-"""The smallest worker that asks a server: a row's text in, the reply's text kept. Pictures go through the product's own."""
+"""The smallest worker that asks a server: a row's text in, the reply's text kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RECIPE = Recipe(stage="rows", code="1", model="served:fake", parameters={"engine
 
 class RowWorker:
     def __init__(self, recipe: Recipe, settings: Settings) -> None:
-        self._engine = HttpEngine(settings.generator, settings.generator.model)
+        self._engine = HttpEngine(settings.generator, recipe.model.removeprefix("served:"))
 
     def __call__(self, feed: Iterable[Cell | None]) -> Iterator[Outcome]:
         asked: dict[str, Cell] = {}

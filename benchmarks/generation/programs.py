@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -121,6 +122,10 @@ def _last_line(log: Path) -> dict[str, Any]:
                 found: dict[str, Any] = json.loads(line)
                 return found
     return {}
+
+
+def title(text: str) -> None:
+    print("\n" + textwrap.fill(text, 110), flush=True)
 
 
 def emptied(folder: Path) -> Path:

@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--envs", type=Path, default=ENVIRONMENTS, help="a folder with an environment for each peer")
     parser.add_argument(
-        "--only", default="", help="some of: text pictures flight memory kills nights refusals mix million"
+        "--only", default="", metavar="A,B", help="text pictures flight memory kills nights refusals mix million"
     )
     told = parser.parse_args()
     print(f"$ python {' '.join(sys.argv)}")

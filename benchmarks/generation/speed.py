@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 import pictures
-from programs import Program, Used, emptied, floor, ours, run
+from programs import Program, Used, emptied, floor, ours, run, title
 from serving import Served, serving, share_full
 
 IN_FLIGHT = 64
@@ -27,10 +27,8 @@ def told(values: Sequence[float], form: str = "6.2f") -> str:
 
 
 def cpu_of_text(programs: Sequence[Program], rows: int, rounds: int, folder: Path) -> None:
-    print(
-        f"\nCPU per text row: {rows} rows of 1 KB, {IN_FLIGHT} in flight, replies after {LATENCY_MS} ms; ms of user +"
-    )
-    print(
+    title(
+        f"CPU per text row: {rows} rows of 1 KB, {IN_FLIGHT} in flight, replies after {LATENCY_MS} ms; ms of user and "
         f"system time of the program and its descendants, beyond a run of {FEW} rows; median [min .. max] of {rounds}"
     )
     each: dict[str, list[float]] = {one.name: [] for one in programs}
@@ -69,11 +67,10 @@ def _beside_the_floor(each: dict[str, list[float]], more: dict[str, str]) -> Non
 
 
 def cpu_of_pictures(rounds: int, folder: Path) -> None:
-    print(
-        f"\nCPU per picture row: {PICTURES} pictures of {PICTURE_BYTES // 1000} KB, GenerateWorker with its prompt, form,"
-    )
-    print(
-        "parser and checks; the floor reads, encodes and posts the same files in the same bodies and parses the replies"
+    title(
+        f"CPU per picture row: {PICTURES} pictures of {PICTURE_BYTES // 1000} KB; ours is GenerateWorker with prompt, "
+        "form, parser and checks, the floor reads, encodes and posts the same files in the same bodies and parses the "
+        "replies"
     )
     root = emptied(folder / "pictures")
     images = pictures.fill(root, PICTURES, PICTURE_BYTES)
@@ -98,8 +95,10 @@ def cpu_of_pictures(rounds: int, folder: Path) -> None:
 
 def in_flight(programs: Sequence[Program], rounds: int, folder: Path) -> None:
     rows = WAVES * IN_FLIGHT
-    print(f"\nIn flight, as the server counts: {rows} text rows, limit {IN_FLIGHT}, replies after {SLOW_MS} ms +- 25%;")
-    print("share of the time at the limit, and mean over limit, until the last request came")
+    title(
+        f"In flight, as the server counts: {rows} text rows, limit {IN_FLIGHT}, replies after {SLOW_MS} ms +- 25%; "
+        "share of the time at the limit, and mean over limit, until the last request came"
+    )
     with serving(folder, "--latency-ms", str(SLOW_MS)) as served:
         shares: dict[str, list[tuple[float, float]]] = {one.name: [] for one in programs}
         for _ in range(rounds):
@@ -108,15 +107,13 @@ def in_flight(programs: Sequence[Program], rounds: int, folder: Path) -> None:
                     shares[one.name].append(share_full(served.stats(), IN_FLIGHT))
     for name, found in shares.items():
         if found:
-            at, mean = zip(*found, strict=True)
-            print(
-                f"  {name:<14} at the limit {told([100 * s for s in at], '5.1f')} %   mean {told([100 * s for s in mean], '5.1f')} %"
-            )
+            at, mean = ([100 * share for share in one] for one in zip(*found, strict=True))
+            print(f"  {name:<14} at the limit {told(at, '5.1f')} %   mean {told(mean, '5.1f')} %")
 
 
 def memory(folder: Path) -> None:
     count = 4 * IN_FLIGHT
-    print(f"\nPeak resident memory of ours: {count} pictures, {IN_FLIGHT} in flight")
+    title(f"Peak resident memory of ours: {count} pictures, {IN_FLIGHT} in flight")
     with serving(folder, "--latency-ms", "1000") as served:
         for weight in WEIGHTS:
             root = emptied(folder / "heavy")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pictures
-from programs import Program, emptied, ours, run, run_and_kill
+from programs import Program, emptied, ours, run, run_and_kill, title
 from row_worker import RECIPE
 from serving import Served, serving
 from speed import IN_FLIGHT
@@ -25,8 +25,9 @@ MIX = ("--http-400", "0.01", "--http-429", "0.025", "--http-503", "0.025", "--tr
 
 
 def kills(programs: Sequence[Program], folder: Path) -> None:
-    print(
-        f"\nSIGKILL of the program and all its descendants, then the same command again: {ROWS} text rows, {IN_FLIGHT} in flight"
+    title(
+        "SIGKILL of the program and all its descendants, then the same command again: "
+        f"{ROWS} text rows, {IN_FLIGHT} in flight"
     )
     with serving(folder, "--latency-ms", str(LATENCY_MS)) as served:
         for one in programs:
@@ -49,7 +50,7 @@ def _killed(one: Program, served: Served, percent: int, folder: Path) -> str:
     more = ""
     if one.name == "ours":
         rows = _rows_held(folder / "killed")
-        more = f", {rows - len(set_of(folder / 'killed'))} duplicated"
+        more = f", {rows - len(_keys(folder / 'killed'))} duplicated"
     return f"{before} sold, then {again} bought again ({again / ROWS:.1%} of all), {ROWS - kept} lost{more}"
 
 
@@ -60,13 +61,14 @@ def _rows_held(root: Path) -> int:
     return sum(decode(info.key.rpartition("/")[2], store.get(info.key)).num_rows for info in store.list("journal/"))
 
 
-def set_of(root: Path) -> set[str]:
+def _keys(root: Path) -> set[str]:
     return set(Journal(FolderStore(root), RECIPE.stage).outcomes())
 
 
 def nights(programs: Sequence[Program], folder: Path) -> None:
-    print(
-        f"\nNights with little to do, after one of {ROWS} text rows: calls, rows kept of those asked, rows that answer an older text"
+    title(
+        f"Nights with little to do, after one of {ROWS} text rows: calls, rows kept of those asked, and stale rows, "
+        "which answer a text that was replaced"
     )
     with serving(folder, "--latency-ms", "20") as served:
         for one in programs:
@@ -90,7 +92,7 @@ def nights(programs: Sequence[Program], folder: Path) -> None:
 
 
 def refusals(programs: Sequence[Program], folder: Path) -> None:
-    print(f"\nOne row in a hundred is refused with HTTP 400: {ROWS} text rows")
+    title(f"One row in a hundred is refused with HTTP 400: {ROWS} text rows")
     with serving(folder, "--latency-ms", "20", "--http-400", "0.01") as served:
         for one in programs:
             served.reset()
@@ -102,8 +104,9 @@ def refusals(programs: Sequence[Program], folder: Path) -> None:
 
 def mix(folder: Path) -> None:
     bad = ROWS // 100
-    print(
-        f"\nAll at once: {ROWS} pictures, {bad} of them damaged; 1 % HTTP 400, 5 % 429 or 503, 1 % of replies cut short for ever"
+    title(
+        f"All at once: {ROWS} pictures, {bad} of them damaged; 1 % HTTP 400, 5 % 429 or 503, 1 % of replies cut short "
+        "however often they are to be mended"
     )
     root, listed = emptied(folder / "mixed"), folder / "images.txt"
     images = pictures.fill(root, ROWS, 5000)
@@ -117,7 +120,7 @@ def mix(folder: Path) -> None:
 
 
 def million(folder: Path) -> None:
-    print(f"\nA night of 1000 new text rows beside {MILLION} finished ones")
+    title(f"A night of 1000 new text rows beside {MILLION} finished ones")
     root = emptied(folder / "million")
     settings = Settings(storage=StorageSettings(root=str(root)), compute=ComputeSettings(mode="inline"))
     request = StageRequest(recipe=RECIPE, worker="row_worker:Finished", run="before", batch_size=4096)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from typing import Any, Generic
 
 from medgr2.infra.settings import GeneratorSettings
 from medgr2.infra.worker import STOPPING, trouble_of
 from medgr2.models.engines.http_call import Caller, RowTroubleError
+from medgr2.models.engines.http_loop import Loop
 from medgr2.models.engines.seam import Conversation, Held, T
 from medgr2.schemas.usage import NOTHING_USED
 
@@ -31,24 +31,13 @@ class HttpEngine:
         self._slow_pictures = slow_pictures
 
     def hold(self, conversations: Iterable[tuple[str, Conversation[T]] | None]) -> Iterator[Held[T]]:
-        loop = asyncio.new_event_loop()
-        thread = ThreadPoolExecutor(1, "http-engine") if _a_loop_runs_here() else None
-
-        def drive(step: Coroutine[Any, Any, Any]) -> Any:
-            if thread is None:
-                return loop.run_until_complete(step)
-            return thread.submit(loop.run_until_complete, step).result()
-
-        table: _Table[T] = drive(_open_table(self._settings, self._model, conversations, self._slow_pictures))
-        try:
-            while group := drive(table.some()):
-                yield from group
-        finally:
-            drive(table.close())
-            drive(loop.shutdown_default_executor())
-            loop.close()
-            if thread is not None:
-                thread.shutdown()
+        with Loop() as loop:
+            table = loop.run(_open_table(self._settings, self._model, conversations, self._slow_pictures))
+            try:
+                while group := loop.run(table.some()):
+                    yield from group
+            finally:
+                loop.run(table.close())
 
 
 class _Table(Generic[T]):
@@ -74,29 +63,35 @@ class _Table(Generic[T]):
     async def some(self) -> list[Held[T]]:
         """What has ended since; at least one, or nothing when all have."""
         while True:
-            self._seat()
-            if self._stop is not None:
-                raise self._stop
+            if self._stop is None:
+                self._seat()
             if self._ended:
                 group = list(self._ended)
                 self._ended.clear()
                 return group
+            if self._stop is not None:
+                raise self._stop
             if not self._talking and not self._more:
                 return []
             self._news.clear()
-            room = self._more and len(self._talking) < self._seats
-            if room:
+            if self._room():
                 asyncio.get_running_loop().call_later(LOOK_AGAIN_SECONDS, self._news.set)
             await self._news.wait()
 
     async def close(self) -> None:
+        self._more = False
         for task in self._talking:
             task.cancel()
         await asyncio.gather(*self._talking, return_exceptions=True)
         await self._caller.close()
 
+    def _room(self) -> bool:
+        """Whoever was told to come again later keeps no seat, or a sprinkle of those would empty the table."""
+        away = min(self._caller.resting, self._seats)
+        return self._more and len(self._talking) - away < self._seats
+
     def _seat(self) -> None:
-        while self._more and len(self._talking) < self._seats:
+        while self._room():
             try:
                 named = next(self._waiting)
             except StopIteration:
@@ -110,6 +105,8 @@ class _Table(Generic[T]):
 
     def _leaves(self, task: asyncio.Task[None]) -> None:
         self._talking.discard(task)
+        if not task.cancelled():
+            task.exception()  # KeyboardInterrupt, which the loop has raised already
         self._news.set()
 
     async def _talk(self, name: str, conversation: Conversation[T]) -> None:
@@ -129,7 +126,7 @@ class _Table(Generic[T]):
             self._ended.append(Held(name, result=request.value, usage=usage))
         except RowTroubleError as row:
             self._ended.append(Held(name, trouble=row.trouble, usage=usage))
-        except STOPPING as e:
+        except (MemoryError, *STOPPING) as e:
             self._stop = self._stop or e
         except Exception as e:
             self._ended.append(Held(name, trouble=trouble_of(e), usage=usage))
@@ -157,11 +154,3 @@ async def _open_table(
 ) -> _Table[T]:
     # Its session and its event belong to the loop that runs now.
     return _Table(settings, model, conversations, slow_pictures)
-
-
-def _a_loop_runs_here() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

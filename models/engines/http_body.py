@@ -21,6 +21,11 @@ OPTIONAL = ("response_format", "seed", "temperature", "max_tokens")
 MOST_TOKENS = 1 << 32
 _MAGIC = ((b"\x89PNG", "png"), (b"\xff\xd8", "jpeg"), (b"GIF8", "gif"), (b"BM", "bmp"))
 _FORM_WORDS = ("response_format", "json_schema", "guided", "structured", "grammar")
+_REFUSING = re.compile(
+    r"unsupported|not support|unknown|unrecogni|unexpected|extra|not permitted|not allowed|forbidden|invalid"
+    r"|does not|only the default|cannot|use 'max_completion_tokens'"
+)
+_WORDS = re.compile(r"[a-z0-9_]+")
 _TOKEN = re.compile(r"[a-z0-9_]{1,40}")
 
 
@@ -57,11 +62,19 @@ class Dialect:
 
     def give_up(self, refusal: bytes, request: Request) -> bool:
         """Whether the refusal names something that can be left out. Read here and nowhere told: it may quote."""
+        if len(self.proven | self.without) == len(OPTIONAL):
+            return False
         error = _error(refusal)
-        said = f"{error.get('param') or ''} {error.get('message') or ''}".lower()
+        said = str(error.get("message") or "").replace(request.text, "").lower()
+        param = str(error.get("param") or "")
         for name in OPTIONAL if request.form is not None else OPTIONAL[1:]:
-            words = _FORM_WORDS if name == "response_format" else (name,)
-            if name not in self.without | self.proven and any(word in said for word in words):
+            if name in self.without | self.proven:
+                continue
+            if name == "response_format":
+                refused = any(word in said or word in param for word in _FORM_WORDS)
+            else:
+                refused = name in (param, *_WORDS.findall(said)) and bool(_REFUSING.search(said))
+            if refused:
                 self.without.add(name)
                 return True
         return False

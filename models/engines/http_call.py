@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -15,13 +16,15 @@ from medgr2.infra.worker import Trouble
 from medgr2.models.engines.http_body import Dialect, error_code, read_reply
 from medgr2.models.engines.http_door import Door
 from medgr2.models.engines.http_limits import backoff
-from medgr2.models.engines.http_safety import checked_url
+from medgr2.models.engines.http_safety import checked_url, is_loopback
 from medgr2.models.engines.seam import Completion, Request
 from medgr2.schemas.errors import SettingsError
 from medgr2.schemas.usage import Usage
 
 REFUSED = (400, 413, 415, 422)
 BUSY = (429, 503)
+CROWDED = ("timeout", "http_502", "http_504")
+"""What a server that is asked too much does too, beside telling."""
 LONGEST_RETRY_AFTER = 600.0
 LONGEST_REPLY = 8 << 20
 
@@ -41,10 +44,14 @@ class _AgainError(Exception):
 class _BusyError(Exception):
     """The server's fault: costs the request no try."""
 
-    def __init__(self, wait: float = 0.0, *, away: bool = False, told: bool = False) -> None:
-        """`away`: there was nobody to connect to; `told`: the server is well, and says when to come again."""
+    def __init__(self, wait: float, *, told: bool) -> None:
+        """`told`: the server is well, and says when to come again."""
         super().__init__()
-        self.wait, self.away, self.told = wait, away, told
+        self.wait, self.told = wait, told
+
+
+class _AwayError(Exception):
+    """There was nobody to connect to: costs the request no try."""
 
 
 class _BrokenError(Exception):
@@ -65,6 +72,8 @@ class Caller:
         self._dialect = Dialect(model, without, set())
         self._door = Door(settings)
         self._session = open_session(settings)
+        self.resting = 0
+        """Requests that wait for their next try, and not for the server."""
 
     async def close(self) -> None:
         await self._session.close()
@@ -81,15 +90,19 @@ class Caller:
             except _AgainError:
                 wait = 0.0
             except _BusyError as busy:
-                self._door.bad(away=busy.away, told=busy.told)
+                self._door.busy(busy.wait, told=busy.told)
                 wait = max(busy.wait, backoff(waits, request.seeds[0]))
+                waits += 1
+            except _AwayError:
+                self._door.away()
+                wait = backoff(waits, request.seeds[0])
                 waits += 1
             except _BrokenError as broken:
                 if broken.reason == "reset" and free_reset:
                     # Most often a connection that the server had closed already: nothing was asked on it.
                     free_reset, wait = False, 0.0
                     continue
-                self._door.bad()
+                self._door.broke(crowded=broken.reason in CROWDED)
                 tries += 1
                 if tries >= self._settings.attempts:
                     raise RowTroubleError(broken.reason, f"{broken.detail}, {tries} tries") from None
@@ -100,13 +113,19 @@ class Caller:
             finally:
                 self._door.leave()
             if wait:
-                await asyncio.sleep(wait)
+                self.resting += 1
+                try:
+                    await asyncio.sleep(wait)
+                finally:
+                    self.resting -= 1
 
     async def _once(self, request: Request) -> tuple[Completion, Usage]:
-        status, headers, data = await self._post(self._dialect.body(request))
+        status, headers, data = await self._post(_Parcel(self._dialect.body(request)))
         if status == 200:
             found = read_reply(data, self._settings)
             if found is None:
+                if self._dialect.give_up(data, request):
+                    raise _AgainError
                 raise _BrokenError("broken_reply", "status 200, but no completion in it")
             self._dialect.took(request)
             return found
@@ -119,20 +138,23 @@ class Caller:
             raise RowTroubleError(f"http_{status}", error_code(data))
         if status in (401, 403, 404) or status < 400:
             raise await self._misled(status)
+        if self._dialect.give_up(data, request):
+            raise _AgainError
         raise _BrokenError(f"http_{status}", error_code(data) or "the server failed")
 
-    async def _post(self, body: bytes) -> tuple[int, Any, bytes]:
+    async def _post(self, parcel: _Parcel) -> tuple[int, Any, bytes]:
         try:
             async with asyncio.timeout(self._settings.first_byte_seconds):
                 reply = await self._session.post(
                     f"{self._url}/chat/completions",
-                    data=body,
-                    headers={"Content-Type": "application/json"},
+                    data=parcel,
                     allow_redirects=False,
                 )
             async with reply:
                 return reply.status, reply.headers, await _read(reply)
         except (aiohttp.ClientSSLError, aiohttp.ClientConnectorDNSError) as e:
+            if self._door.known:  # it was there before: the network's fault, not the settings'
+                raise _AwayError from None
             raise SettingsError(
                 f"the server cannot be reached: {type(e).__name__}",
                 where=self._url,
@@ -140,7 +162,7 @@ class Caller:
                 next_command="check the name in MEDGR2_GENERATOR__URL and the server's certificate",
             ) from None
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError):
-            raise _BusyError(away=True) from None
+            raise _AwayError from None
         except TimeoutError:
             raise _BrokenError("timeout", "no whole reply in time") from None
         except (aiohttp.ClientPayloadError, aiohttp.http.HttpProcessingError, aiohttp.ClientResponseError) as e:
@@ -174,6 +196,21 @@ class Caller:
         )
 
 
+class _Parcel(aiohttp.payload.Payload):
+    """The body of a request, let go when it was sent: pictures do not stay while the server thinks."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body, content_type="application/json")
+        self._size = len(body)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return str(self._value, encoding, errors)
+
+    async def write(self, writer: aiohttp.abc.AbstractStreamWriter) -> None:
+        body, self._value = self._value, b""
+        await writer.write(body)
+
+
 async def _read(reply: aiohttp.ClientResponse) -> bytes:
     """The body, which may not be without end, packed or not."""
     length = reply.content_length
@@ -198,7 +235,7 @@ def open_session(settings: GeneratorSettings) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         headers=headers,
         # Another machine is reached as that network wants it; this one never through anybody else.
-        trust_env=settings.outside,
+        trust_env=settings.outside and not is_loopback(urlsplit(settings.url).hostname or ""),
     )
 
 

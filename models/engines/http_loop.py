@@ -1,0 +1,50 @@
+"""An event loop for a caller that is none: in its thread or, where a loop runs there already, in one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+R = TypeVar("R")
+
+
+class Loop:
+    """Moves only while `run` does."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()
+        self._thread = ThreadPoolExecutor(1, "http-engine") if _a_loop_runs_here() else None
+
+    def run(self, step: Coroutine[Any, Any, R]) -> R:
+        if self._thread is None:
+            return self._runner.run(step)
+        task = self._loop.create_task(step)  # it is at rest: nothing runs it but this thread, which waits
+        running = self._thread.submit(self._loop.run_until_complete, task)
+        try:
+            return running.result()
+        except BaseException:
+            if not running.done():
+                self._loop.call_soon_threadsafe(task.cancel)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        if self._thread is None:
+            self._runner.close()
+        else:
+            self._thread.submit(self._runner.close).result()
+            self._thread.shutdown()
+
+
+def _a_loop_runs_here() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

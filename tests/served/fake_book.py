@@ -30,8 +30,8 @@ class Book:
         self._since = time.perf_counter()
 
     def comes(self) -> None:
-        self._requests += 1
         self._passes()
+        self._requests += 1
         self._steady = dict(self._seconds)
         self.in_flight += 1
         self._highest = max(self._highest, self.in_flight)
@@ -53,7 +53,7 @@ class Book:
 
     def _passes(self) -> None:
         now = time.perf_counter()
-        if self._requests > 1:
+        if self._requests:
             self._seconds[self.in_flight] += now - self._since
         self._since = now
 

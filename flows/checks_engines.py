@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 from medgr2.flows.checks import Check
+from medgr2.infra.interpreters import check_worker_python
 from medgr2.infra.settings import GeneratorSettings, Settings
 from medgr2.schemas.errors import Medgr2Error
 
 ENGINE = "generator"
-IMPORT_SECONDS = 180
-_LOOK = """
-import json, sys
-found = {"python": "%d.%d" % sys.version_info[:2]}
-for name in ("vllm", "ray", "medgr2.tasks.generate"):
-    try:
-        module = __import__(name)
-        found[name] = getattr(module, "__version__", "there")
-    except Exception as e:
-        found[name] = None
-        found["why"] = "%s: %s" % (name, type(e).__name__)
-print("found " + json.dumps(found))
-"""
 
 
 def engine_checks(settings: Settings, *, ask: bool = False) -> Iterator[Check]:
@@ -98,43 +83,8 @@ def _server(generator: GeneratorSettings, ask: bool) -> Iterator[Check]:
 
 
 def _vllm(settings: Settings) -> Check:
-    make = "make vllm-env  and set MEDGR2_GENERATOR__PYTHON=.venv-vllm/bin/python"
-    python = settings.generator.python or Path(sys.executable)
-    if not os.access(python, os.X_OK):
-        return _broken(f"vllm: no interpreter at {python}", make)
-    quiet = {"OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
-    try:
-        done = subprocess.run(
-            [str(python), "-c", _LOOK],
-            env=os.environ | quiet,
-            capture_output=True,
-            text=True,
-            timeout=IMPORT_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        return _broken(f"vllm: {python} imported nothing within {IMPORT_SECONDS} s", "look at the load of this machine")
-    except OSError as e:
-        return _broken(f"vllm: {python} cannot be run: {type(e).__name__}", make)
-    said = next((line for line in done.stdout.splitlines() if line.startswith("found ")), "")
-    if not said:
-        return _broken(f"vllm: {python} ended with {done.returncode} and said nothing", make)
-    found = json.loads(said.removeprefix("found "))
-    if "why" in found:
-        return _broken(f"vllm: {python} cannot import {found['why']}", make)
-    ours = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    if found["python"] != ours:
-        return _broken(
-            f"vllm: its python is {found['python']} and ours is {ours}: Ray refuses that",
-            f"PYTHON=python{ours} make vllm-env",
-        )
-    if settings.compute.mode != "inline" and found["ray"] != (our_ray := _our_ray()):
-        return _broken(f"vllm: its ray is {found['ray']} and ours is {our_ray}: they have to be the same", make)
-    seen = f"vllm: {found['vllm']} with ray {found['ray']} in {python}, on {settings.models.device}"
+    python, ray = settings.generator.python or Path(sys.executable), settings.compute.mode != "inline"
+    found = check_worker_python(python, ("vllm", "medgr2.tasks.generate"), ray=ray)
+    with_ray = f" with ray {found.versions['ray']}" if ray else ""
+    seen = f"vllm: {found.versions['vllm']}{with_ray} in {python}, on {settings.models.device}"
     return Check(check=ENGINE, state="ok", seen=seen)
-
-
-def _our_ray() -> str:
-    try:
-        return version("ray")
-    except PackageNotFoundError:
-        return "not installed"

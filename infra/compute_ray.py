@@ -7,12 +7,14 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ray
 
 from medgr2.infra.compute import Resources, Work
 from medgr2.infra.dispatch import Dispatch
+from medgr2.infra.interpreters import check_worker_python
 from medgr2.infra.purse import Purse
 from medgr2.infra.ray_actor import PoolWorker, Said, worker_environment
 from medgr2.infra.ray_local import cores, start_ray
@@ -84,6 +86,8 @@ class RayPool:
         return size
 
     def run(self, work: Work, cells: Sequence[Cell], tries: Mapping[str, int], purse: Purse) -> Iterator[Outcome]:
+        if work.resources.python and not self._reserve:
+            check_worker_python(Path(work.resources.python))
         dispatch = Dispatch(cells, tries, work.batch_size, work.attempts, purse)
         with contextlib.closing(
             _Run(self._settings, work, dispatch, self.size_for(work.resources), self._reserve)

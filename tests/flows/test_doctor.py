@@ -134,12 +134,13 @@ def test_a_key_that_is_refused() -> None:
     assert "MEDGR2_GENERATOR__API_KEY" in what_next
 
 
-def interpreter(folder: Path, found: Mapping[str, str | None]) -> Path:
+def interpreter(folder: Path, python: str, versions: Mapping[str, str], why: str = "") -> Path:
     """A stand-in for another environment's python: it says what that one would."""
-    python = folder / "python"
-    python.write_text(f"#!/bin/sh\necho 'found {json.dumps(found)}'\n")
-    python.chmod(python.stat().st_mode | stat.S_IXUSR)
-    return python
+    made = folder / "python"
+    found = json.dumps({"python": python, "versions": versions, "why": why})
+    made.write_text(f"#!/bin/sh\necho 'found {found}'\n")
+    made.chmod(made.stat().st_mode | stat.S_IXUSR)
+    return made
 
 
 def vllm(python: Path | None) -> Settings:
@@ -149,18 +150,19 @@ def vllm(python: Path | None) -> Settings:
 def test_the_environment_of_vllm_has_to_fit_ours(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    good = {"python": here, "vllm": "0.31.0", "ray": ray.__version__, "medgr2.tasks.generate": "there"}
+    good = {"vllm": "0.31.0", "ray": ray.__version__}
 
-    state, seen, _ = looked(vllm(interpreter(tmp_path, good)))["generator"]
+    state, seen, _ = looked(vllm(interpreter(tmp_path, here, good)))["generator"]
     assert state == "ok"
     assert f"0.31.0 with ray {ray.__version__}" in seen
 
-    for change, word in (
-        ({"python": "3.9"}, "its python is 3.9"),
-        ({"ray": "2.0.0"}, "its ray is 2.0.0"),
-        ({"vllm": None, "why": "vllm: ImportError"}, "cannot import vllm"),
-    ):
-        state, seen, what_next = looked(vllm(interpreter(tmp_path, good | change)))["generator"]
+    unfit: list[tuple[str, tuple[str, dict[str, str], str]]] = [
+        ("is Python 3.9", ("3.9", good, "")),
+        ("has ray 2.0.0", (here, good | {"ray": "2.0.0"}, "")),
+        ("cannot import vllm: ImportError", (here, {}, "vllm: ImportError")),
+    ]
+    for word, said_there in unfit:
+        state, seen, what_next = looked(vllm(interpreter(tmp_path, *said_there)))["generator"]
         assert state == "broken"
         assert word in seen
         assert "make vllm-env" in what_next

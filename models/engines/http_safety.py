@@ -11,9 +11,13 @@ from medgr2.schemas.errors import SettingsError
 
 def checked_url(settings: GeneratorSettings) -> str:
     """The URL without a slash at its end, or an error that says what would have been sent where."""
-    parts = urlsplit(settings.url)
-    host = parts.hostname or ""
-    if not host or parts.username or parts.password or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(settings.url)
+        host = parts.hostname or ""
+        port = parts.port
+    except ValueError:
+        host, port = "", None
+    if not host or port == 0 or parts.username or parts.password or parts.query or parts.fragment:
         raise SettingsError(
             "the server's URL is a scheme, a host, a port and a path, and holds no key",
             where="MEDGR2_GENERATOR__URL",

@@ -89,6 +89,8 @@ class Door:
             self._bad_since = time.monotonic()
 
     def _strike(self) -> None:
+        if self._breaker.open and time.monotonic() < self._closed_until:
+            return  # under way when the door was closed: says nothing that is not known
         if pause := self._breaker.bad():
             self._close_for(pause)
 

@@ -77,8 +77,8 @@ def _server(generator: GeneratorSettings, ask: bool) -> Iterator[Check]:
         )
     if ask:
         answer = try_picture(generator)
-        forms = "keeps to a JSON form" if answer.in_form else "keeps to no JSON form: replies are read as they come"
-        seen = f"{generator.model} looked at a picture and answered in {answer.seconds:.1f} s; it {forms}"
+        forms = "keeps to a JSON form" if answer.in_form else "keeps to no JSON form"
+        seen = f"takes a picture, {forms}; {answer.seconds:.1f} s"
         yield Check(check="generator answers", state="ok", seen=seen)
 
 

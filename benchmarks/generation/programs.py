@@ -19,7 +19,7 @@ import psutil
 from serving import Served
 
 HERE = Path(__file__).parent
-DEADLINE_SECONDS = 240
+DEADLINE_SECONDS = 120
 PEERS = ("datatrove", "curator", "designer", "ray", "distilabel")
 
 

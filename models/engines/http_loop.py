@@ -21,7 +21,8 @@ class Loop:
 
     def run(self, step: Coroutine[Any, Any, R]) -> R:
         if self._thread is None:
-            return self._runner.run(step)
+            # Not the runner's own `run`: it asks for the signal handler each time, which costs a repr of all results.
+            return self._loop.run_until_complete(step)
         task = self._loop.create_task(step)  # it is at rest: nothing runs it but this thread, which waits
         running = self._thread.submit(self._loop.run_until_complete, task)
         try:

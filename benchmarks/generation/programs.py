@@ -20,7 +20,15 @@ from serving import Served
 
 HERE = Path(__file__).parent
 DEADLINE_SECONDS = 120
-PEERS = ("datatrove", "curator", "designer", "ray", "distilabel")
+PEERS = {
+    "datatrove": "datatrove",
+    "curator": "bespokelabs-curator",
+    "designer": "data-designer",
+    "ray": "ray",
+    "distilabel": "distilabel",
+}
+"""Environment -> package."""
+VERSION = "import sys, importlib.metadata as m; print(m.version(sys.argv[1]), 'on Python', sys.version.split()[0])"
 
 
 @dataclass(frozen=True)
@@ -67,11 +75,16 @@ def floor() -> Program:
 
 
 def peers(environments: Path) -> list[Program]:
-    """Those whose environment is there; the others are told."""
+    """Those whose environment is there and has the package; their versions, and what is missing, are told."""
     found = []
-    for name in PEERS:
+    for name, package in PEERS.items():
         python = environments / name / "bin" / "python"
         if python.exists():
+            asked = subprocess.run([str(python), "-c", VERSION, package], capture_output=True, text=True, timeout=60)
+            if asked.returncode:
+                print(f"{name}: {package} is not installed in {python.parents[1]}, left out")
+                continue
+            print(f"{name}: {package} {asked.stdout.strip()}")
             found.append(Program(name, str(python), f"peers/{name}_rows.py"))
         else:
             print(f"{name}: no environment at {python.parents[1]}, left out")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,8 +56,7 @@ class ImageStore:
     def _check(self, sha: str, path: Path) -> Path:
         if sha in self._verified and path.is_file():
             return path
-        with path.open("rb") as f:
-            found = hashlib.file_digest(f, "sha256").hexdigest()
+        found = sha256_hex(path.read_bytes())
         if found != sha:
             raise DataError(
                 f"image {sha} is damaged: its bytes hash to {found[:12]}...",

@@ -6,7 +6,7 @@ import importlib
 import json
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -86,8 +86,14 @@ def as_stored(outcome: Outcome) -> Outcome:
             text = value_text(value)
             text.encode()
             value = json.loads(text)
-        return replace(
-            outcome, value=value, detail=printable(outcome.detail), reasons=tuple(map(printable, outcome.reasons))
+        return Outcome(
+            outcome.key,
+            outcome.verdict,
+            value,
+            tuple(map(printable, outcome.reasons)),
+            printable(outcome.detail),
+            outcome.attempt,
+            outcome.usage,
         )
     except (TypeError, ValueError) as e:
         return Outcome(outcome.key, Verdict.FAILED, None, ("value_not_json",), type(e).__name__)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Self
 
 from medgr2.models.texts import words
@@ -101,12 +102,13 @@ def names_a_grade(facts: Facts) -> bool:
 
 def quotes(text: str, report: str, run: int = 8) -> bool:
     """Whether the text repeats so many words of the report in a row."""
-    source = words(report)
-    if len(source) < run:
-        return False
-    runs = {source[at : at + run] for at in range(len(source) - run + 1)}
+    return not _runs(report, run).isdisjoint(_runs(text, run))
+
+
+@lru_cache(maxsize=1024)
+def _runs(text: str, run: int) -> frozenset[tuple[str, ...]]:
     said = words(text)
-    return any(said[at : at + run] in runs for at in range(len(said) - run + 1))
+    return frozenset(said[at : at + run] for at in range(len(said) - run + 1))
 
 
 _ALLUDES = re.compile(

@@ -19,7 +19,7 @@ from medgr2.schemas.cells import Cell
 from medgr2.schemas.parameters import GenerateParameters
 from medgr2.schemas.vocabulary import QuestionType
 from medgr2.tasks.asking import want
-from medgr2.tasks.generate import recipe, request_of, style_of
+from medgr2.tasks.drafting import recipe, request_of, style_of
 from medgr2.tasks.stage_request import StageRequest
 
 MAGIC = b"\x89PNG\r\n\x1a\n"

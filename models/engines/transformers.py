@@ -161,12 +161,6 @@ class TransformersEngine:
         return dict(inputs.to(self.device))
 
 
-def dtype_on(device: str) -> str:
-    """Exact where exactness is cheap, and what the weights were made for elsewhere. It changes results: it belongs in
-    a recipe."""
-    return "float64" if device == "cpu" else "bfloat16"
-
-
 @lru_cache(maxsize=2)
 def load_engine(folder: Path, dtype: str = "float64", device: str = "cpu") -> TransformersEngine:
     """One engine a process and folder; a folder of the artifact store never changes."""

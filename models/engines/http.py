@@ -50,7 +50,6 @@ class _Table(Generic[T]):
         conversations: Iterable[tuple[str, Conversation[T]] | None],
         slow_pictures: bool,
     ) -> None:
-        self._caller = Caller(settings, model)
         self._seats = settings.in_flight
         self._waiting = iter(conversations)
         self._slow_pictures = slow_pictures
@@ -59,6 +58,7 @@ class _Table(Generic[T]):
         self._ended: deque[Held[T]] = deque()
         self._stop: BaseException | None = None
         self._news = asyncio.Event()
+        self._caller = Caller(settings, model, on_rest=self._news.set)
 
     async def some(self) -> list[Held[T]]:
         """What has ended since; at least one, or nothing when all have."""

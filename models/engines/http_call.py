@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -65,13 +66,14 @@ class _BrokenError(Exception):
 class Caller:
     """One session with one server."""
 
-    def __init__(self, settings: GeneratorSettings, model: str) -> None:
+    def __init__(self, settings: GeneratorSettings, model: str, on_rest: Callable[[], None]) -> None:
         self._settings = settings
         self._url = checked_url(settings)
         without = {"response_format"} if settings.structured == "never" else set()
         self._dialect = Dialect(model, without, set())
         self._door = Door(settings)
         self._session = open_session(settings)
+        self._on_rest = on_rest
         self.resting = 0
         """Requests that wait for their next try, and not for the server."""
 
@@ -114,6 +116,7 @@ class Caller:
                 self._door.leave()
             if wait:
                 self.resting += 1
+                self._on_rest()
                 try:
                     await asyncio.sleep(wait)
                 finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,20 +17,29 @@ class Loop:
     def __init__(self) -> None:
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._loop = self._runner.get_loop()
+        self._task: asyncio.Task[Any] | None = None
         self._thread = ThreadPoolExecutor(1, "http-engine") if _a_loop_runs_here() else None
 
     def run(self, step: Coroutine[Any, Any, R]) -> R:
         if self._thread is None:
             # Not the runner's own `run`: it asks for the signal handler each time, which costs a repr of all results.
             return self._loop.run_until_complete(step)
-        task = self._loop.create_task(step)  # it is at rest: nothing runs it but this thread, which waits
-        running = self._thread.submit(self._loop.run_until_complete, task)
+        running = self._thread.submit(self._step, step)
         try:
             return running.result()
         except BaseException:
-            if not running.done():
-                self._loop.call_soon_threadsafe(task.cancel)
+            if not running.done():  # Ctrl-C while we waited: what runs there is ended before anything else is run
+                self._loop.call_soon_threadsafe(self._cancel)
+                wait([running])
             raise
+
+    def _step(self, step: Coroutine[Any, Any, R]) -> R:
+        self._task = self._loop.create_task(step)
+        return self._loop.run_until_complete(self._task)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
     def __enter__(self) -> Self:
         return self

@@ -160,6 +160,88 @@ def test_retry_after_is_honoured(as_date: bool) -> None:
     assert times[1] - times[0] > 0.95
 
 
+def test_retry_after_holds_for_everybody_when_everybody_is_told() -> None:
+    begun, early = time.monotonic(), Counter[str]()
+
+    async def later(_: web.Request, body: dict[str, Any]) -> web.Response:
+        if time.monotonic() - begun < 1.5:
+            early["all"] += 1
+            return fault(429, Retry_After="2")
+        return said("ok")
+
+    with serving(later) as url:
+        found = ask(to(url, in_flight=4), TEXTS[:40])
+    assert all(held.result == "ok" for held in found.values())
+    assert early["all"] <= 8, "those at the server, and nobody who came after them"
+
+
+def test_those_who_wait_for_their_next_try_keep_no_seat() -> None:
+    times: list[float] = []
+    begun = time.monotonic()
+
+    async def some(_: web.Request, body: dict[str, Any]) -> web.Response:
+        if text_of(body) in TEXTS[:2] and time.monotonic() - begun < 2:
+            return fault(429, Retry_After="3")
+        await asyncio.sleep(0.01)
+        times.append(time.monotonic() - begun)
+        return said("ok")
+
+    with serving(some) as url:
+        assert len(ask(to(url, in_flight=2), TEXTS[:20])) == 20
+    assert sum(t < 2.5 for t in times) == 18
+
+
+def test_one_row_that_is_never_answered_does_not_outlast_patience() -> None:
+    async def silent(_: web.Request, body: dict[str, Any]) -> web.Response:
+        if text_of(body) == "poison":
+            await asyncio.sleep(5)
+        return said("ok")
+
+    with serving(silent) as url:
+        found = ask(to(url, attempts=3, first_byte_seconds=0.4, patience_seconds=0.5), ["poison", "good"])
+    assert found["good"].result == "ok"
+    assert found["poison"].trouble is not None
+    assert (found["poison"].trouble.reason, "3 tries" in found["poison"].trouble.detail) == ("timeout", True)
+
+
+def test_a_server_whose_every_reply_is_broken_is_given_up() -> None:
+    async def broken(_: web.Request, body: dict[str, Any]) -> web.Response:
+        return fault(500)
+
+    with serving(broken) as url, pytest.raises(NightStoppedError):
+        ask(to(url, attempts=2, patience_seconds=2), TEXTS)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_form_may_be_refused_in_any_way(status: int) -> None:
+    forms: list[bool] = []
+
+    async def plain(_: web.Request, body: dict[str, Any]) -> web.Response:
+        forms.append("response_format" in body)
+        return fault(status, "guided decoding failed") if forms[-1] else said("ok")
+
+    with serving(plain) as url:
+        found = ask(to(url, in_flight=1, attempts=1), TEXTS[:3], form={"type": "object"})
+    assert all(held.result == "ok" for held in found.values())
+    assert forms == [True, False, False, False]
+
+
+def test_what_came_before_a_stop_is_told_first() -> None:
+    def lost() -> Conversation[str]:
+        raise StorageError("the bucket is gone")
+        yield
+
+    def at_once() -> Conversation[str]:
+        return "told"
+        yield
+
+    with serving(echo) as url:
+        found = iter(HttpEngine(to(url), "one").hold([("a", at_once()), ("lost", lost()), ("b", at_once())]))
+        assert [next(found).name, next(found).name] == ["a", "b"]
+        with pytest.raises(StorageError):
+            next(found)
+
+
 @pytest.mark.parametrize(("status", "reason"), [(500, "http_500"), (502, "http_502"), (504, "http_504")])
 def test_a_row_has_so_many_tries(status: int, reason: str) -> None:
     asked: Counter[str] = Counter()

@@ -91,6 +91,21 @@ def test_what_a_server_does_not_know_is_left_out(said: bytes, name: str) -> None
     assert not dialect.give_up(said, request), "once is enough: a refusal that goes on is about the request"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "'max_tokens' or 'max_completion_tokens' is too large: 500",
+        "context length exceeded",
+        "a seedling is not supported",
+        "invalid: what is the temperature of the patient?",
+    ],
+)
+def test_a_refusal_of_the_request_takes_nothing_away(words: str) -> None:
+    dialect = Dialect("m", set(), set())
+    assert not dialect.give_up(refusal(words), Request(None, "what is the temperature of the patient?"))
+    assert dialect.without == set()
+
+
 def test_what_was_understood_once_is_never_given_up() -> None:
     dialect, request = Dialect("m", set(), set()), Request(None, "how does temperature change the seed?", form=FORM)
     dialect.took(request)

@@ -33,7 +33,16 @@ def test_a_key_does_not_travel_in_the_clear() -> None:
     assert checked_url(to("http://gateway.example.org/v1", outside=True))
 
 
-@pytest.mark.parametrize("url", ["http:///v1", "http://127.0.0.1:99999/v1", "http://[::1/v1", "http://user:pw@127.0.0.1/v1", "http://127.0.0.1/v1?key=abc"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http:///v1",
+        "http://127.0.0.1:99999/v1",
+        "http://[::1/v1",
+        "http://user:pw@127.0.0.1/v1",
+        "http://127.0.0.1/v1?key=abc",
+    ],
+)
 def test_a_url_holds_no_key(url: str) -> None:
     with pytest.raises(SettingsError) as refused:
         checked_url(to(url))

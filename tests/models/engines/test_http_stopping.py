@@ -1,0 +1,80 @@
+"""The HTTP engine when it is stopped, and what it holds on to while a server thinks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from medgr2.infra.settings import GeneratorSettings
+from medgr2.models.engines.http import HttpEngine
+from medgr2.models.engines.seam import Conversation, Request
+
+HERE = Path(__file__).parent
+FAKE = HERE.parents[1] / "served" / "fake_server.py"
+
+
+@contextlib.contextmanager
+def slow_server(milliseconds: int) -> Iterator[str]:
+    command = [sys.executable, str(FAKE), "--port", "0", "--latency-ms", str(milliseconds), "--echo"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{json.loads(server.stdout.readline())['port']}"
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+@pytest.mark.parametrize("where", ["alone", "inside"])
+def test_it_stops_at_once_and_without_noise(where: str) -> None:
+    with slow_server(120_000) as url:
+        command = [sys.executable, "-X", "dev", str(HERE / "interrupted_driver.py"), f"{url}/v1", where]
+        begun = time.monotonic()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
+    noise = [line for line in done.stderr.splitlines() if not line.startswith("Executing <Task")]
+    assert noise == []
+    assert time.monotonic() - begun < 60, "the stop, not the server, ended it"
+
+
+def test_pictures_do_not_stay_while_the_server_thinks(tmp_path: Path) -> None:
+    picture = tmp_path / "p.png"
+    picture.write_bytes(b"\x89PNG" + bytes(1 << 20))
+    waiting, held = 16, []
+
+    def about() -> Conversation[str]:
+        reply = yield Request(picture, "q")
+        return reply.text
+
+    def look(url: str) -> None:
+        for _ in range(200):
+            with urllib.request.urlopen(f"{url}/_stats", timeout=10) as reply:
+                if json.load(reply)["in_flight"] == waiting:
+                    held.append(tracemalloc.get_traced_memory()[0])
+                    return
+            time.sleep(0.05)
+
+    with slow_server(4000) as url:
+        settings = GeneratorSettings(engine="openai", model="fake", url=f"{url}/v1", in_flight=waiting)
+        looking = threading.Thread(target=look, args=(url,))
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            looking.start()
+            found = list(HttpEngine(settings, "fake").hold((str(n), about()) for n in range(waiting)))
+            looking.join()
+        finally:
+            tracemalloc.stop()
+    assert all(one.result for one in found)
+    assert held, "all of them were at the server"
+    assert held[0] - before < 6 << 20, "sixteen pictures, encoded, are 22 MB"

@@ -41,6 +41,7 @@ def main() -> int:
         generator=GeneratorSettings(engine="openai", url=told.url, model="fake", in_flight=told.in_flight),
     )
     request, cells = of(told, settings)
+    made = time.monotonic() - began
     plans: list[tuple[float, Plan]] = []
     try:
         result = run_stage(
@@ -64,6 +65,7 @@ def main() -> int:
                 "conserved": report.conserved(),
                 "new": plans[0][1].new,
                 "reused": plans[0][1].reused,
+                "cells_after": made,
                 "plan_after": plans[0][0],
                 "calls": report.usage.calls,
                 "journalled": len(Journal(FolderStore(told.root), request.recipe.stage).index()),

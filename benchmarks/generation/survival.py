@@ -143,7 +143,8 @@ def million(folder: Path) -> None:
             assert killed, used
             told = used.told
             print(
-                f"  {first_call:.1f} s from the start of the process to its first call; then killed, and again: "
+                f"  {first_call:.1f} s from the start of the process to its first call (its cells were made after "
+                f"{told['cells_after']:.1f} s, the plan after {told['plan_after']:.1f} s); then killed, and again: "
                 f"{told['new']} new, {told['reused']} reused, peak {used.peak_mb:.0f} MB, "
                 f"{served.stats()['sold_again']} bought again",
                 flush=True,

@@ -27,6 +27,8 @@ BUSY = (429, 503)
 CROWDED = ("timeout", "http_502", "http_504")
 """What a server that is asked too much does too, beside telling."""
 LONGEST_RETRY_AFTER = 600.0
+SENT_AWAY = 12
+"""Times that one request is told to come again before it is to blame itself, if its square of others were answered."""
 LONGEST_REPLY = 8 << 20
 
 
@@ -45,10 +47,10 @@ class _AgainError(Exception):
 class _BusyError(Exception):
     """The server's fault: costs the request no try."""
 
-    def __init__(self, wait: float, *, told: bool) -> None:
+    def __init__(self, reason: str, wait: float, *, told: bool) -> None:
         """`told`: the server is well, and says when to come again."""
         super().__init__()
-        self.wait, self.told = wait, told
+        self.reason, self.wait, self.told = reason, wait, told
 
 
 class _AwayError(Exception):
@@ -84,6 +86,7 @@ class Caller:
         tries = 0
         waits = 0
         free_reset = True
+        others = self._door.answered
         began = time.perf_counter()
         while True:
             await self._door.enter()
@@ -95,6 +98,9 @@ class Caller:
                 self._door.busy(busy.wait, told=busy.told)
                 wait = max(busy.wait, backoff(waits, request.seeds[0]))
                 waits += 1
+                if waits >= SENT_AWAY and self._door.answered - others >= SENT_AWAY * SENT_AWAY:
+                    # Minutes of it, while others are served: not the server's load but this request.
+                    raise RowTroubleError(busy.reason, f"sent away {waits} times while others were served") from None
             except _AwayError:
                 self._door.away()
                 wait = backoff(waits, request.seeds[0])
@@ -134,7 +140,7 @@ class Caller:
             return found
         if status in BUSY:
             after = headers.get("Retry-After", "")
-            raise _BusyError(_retry_after(after), told=status == 429 or bool(after))
+            raise _BusyError(f"http_{status}", _retry_after(after), told=status == 429 or bool(after))
         if status in REFUSED:
             if self._dialect.give_up(data, request):
                 raise _AgainError

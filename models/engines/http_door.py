@@ -28,6 +28,8 @@ class Door:
         self._breaker = Breaker(settings.attempts + 1)
         self._patience = settings.patience_seconds
         self._where = settings.url
+        self.answered = 0
+        """Requests that were answered well."""
         self._closed_until = 0.0
         self._told = 0
         self._away = False
@@ -54,6 +56,7 @@ class Door:
     def good(self) -> None:
         self.known, self._away, self._bad_since = True, False, None
         self._told, self._closed_until = 0, 0.0
+        self.answered += 1
         self._breaker.good()
         self.gauge.heard(busy=False)
 

@@ -145,6 +145,24 @@ def test_a_busy_server_costs_nobody_a_try(status: int) -> None:
     assert max(asked.values()) == 4
 
 
+def test_a_row_that_alone_is_always_sent_away_does_not_end_the_night(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medgr2.models.engines.http_call.backoff", lambda tries, seed: 0.01)
+    asked: Counter[str] = Counter()
+
+    async def too_large(_: web.Request, body: dict[str, Any]) -> web.Response:
+        asked[text_of(body)] += 1
+        await asyncio.sleep(0.02)
+        return fault(429) if text_of(body) == "large" else said("ok")
+
+    with serving(too_large) as url:
+        found = ask(to(url, patience_seconds=20), ["large", *(f"q{n}" for n in range(600))])
+    trouble = found["large"].trouble
+    assert trouble is not None
+    assert trouble.reason == "http_429"
+    assert asked["large"] >= 12
+    assert sum(held.result == "ok" for held in found.values()) == 600
+
+
 @pytest.mark.parametrize("as_date", [False, True])
 def test_retry_after_is_honoured(as_date: bool) -> None:
     times: list[float] = []

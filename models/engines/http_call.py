@@ -8,7 +8,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -17,7 +16,8 @@ from medgr2.infra.worker import Trouble
 from medgr2.models.engines.http_body import Dialect, error_code, read_reply
 from medgr2.models.engines.http_door import Door
 from medgr2.models.engines.http_limits import backoff
-from medgr2.models.engines.http_safety import checked_url, is_loopback
+from medgr2.models.engines.http_safety import checked_url
+from medgr2.models.engines.http_session import Parcel, list_models, open_session
 from medgr2.models.engines.seam import Completion, Request
 from medgr2.schemas.errors import SettingsError
 from medgr2.schemas.usage import Usage
@@ -129,7 +129,7 @@ class Caller:
                     self.resting -= 1
 
     async def _once(self, request: Request) -> tuple[Completion, Usage]:
-        status, headers, data = await self._post(_Parcel(self._dialect.body(request)))
+        status, headers, data = await self._post(Parcel(self._dialect.body(request)))
         if status == 200:
             found = read_reply(data, self._settings)
             if found is None:
@@ -151,7 +151,7 @@ class Caller:
             raise _AgainError
         raise _BrokenError(f"http_{status}", error_code(data) or "the server failed")
 
-    async def _post(self, parcel: _Parcel) -> tuple[int, Any, bytes]:
+    async def _post(self, parcel: Parcel) -> tuple[int, Any, bytes]:
         try:
             async with asyncio.timeout(self._settings.first_byte_seconds):
                 reply = await self._session.post(
@@ -205,21 +205,6 @@ class Caller:
         )
 
 
-class _Parcel(aiohttp.payload.Payload):
-    """The body of a request, let go when it was sent: pictures do not stay while the server thinks."""
-
-    def __init__(self, body: bytes) -> None:
-        super().__init__(body, content_type="application/json")
-        self._size = len(body)
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return str(self._value, encoding, errors)
-
-    async def write(self, writer: aiohttp.abc.AbstractStreamWriter) -> None:
-        body, self._value = self._value, b""
-        await writer.write(body)
-
-
 async def _read(reply: aiohttp.ClientResponse) -> bytes:
     """The body, which may not be without end, packed or not."""
     length = reply.content_length
@@ -232,30 +217,6 @@ async def _read(reply: aiohttp.ClientResponse) -> bytes:
             reply.close()
             raise _BrokenError("broken_reply", f"more than {LONGEST_REPLY >> 20} MB")
     return bytes(data)
-
-
-def open_session(settings: GeneratorSettings) -> aiohttp.ClientSession:
-    headers = {}
-    if settings.api_key is not None:
-        headers["Authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
-        timeout=aiohttp.ClientTimeout(total=settings.total_seconds, sock_connect=settings.connect_seconds),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers=headers,
-        # Another machine is reached as that network wants it; this one never through anybody else.
-        trust_env=settings.outside and not is_loopback(urlsplit(settings.url).hostname or ""),
-    )
-
-
-async def list_models(session: aiohttp.ClientSession, url: str) -> list[str]:
-    """What the server says it has; nothing where it says nothing that can be read."""
-    try:
-        async with session.get(f"{url}/models", allow_redirects=False) as reply:
-            found = await reply.json(content_type=None)
-        return [str(one["id"]) for one in found["data"]]
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError):
-        return []
 
 
 def _retry_after(text: str) -> float:

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from pydantic_core import from_json
 
 from medgr2.infra.settings import GeneratorSettings
-from medgr2.models.engines.http_call import list_models, open_session
 from medgr2.models.engines.http_safety import checked_url
+from medgr2.models.engines.http_session import list_models, open_session
 from medgr2.schemas.errors import NightStoppedError, SettingsError
 
 PATIENCE_SECONDS = 15.0

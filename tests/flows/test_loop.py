@@ -12,7 +12,7 @@ from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.models.registry import Registration, Registry
 from medgr2.schemas.errors import DataError
 from medgr2.schemas.parameters import LoopParameters
-from medgr2.schemas.reports import AppraisalReport, CycleReport, NightReport, Plan, PublishReport, StageReport
+from medgr2.schemas.reports import AppraisalReport, CycleReport, GenerateReport, NightReport, Plan, PublishReport
 from medgr2.schemas.vocabulary import Role
 
 
@@ -27,7 +27,7 @@ def cycle_of(cycle: int, *, calibration: str | None = "c", **told: Any) -> Cycle
     night = NightReport(
         run=f"loop/{cycle}",
         intake=None,
-        generate=StageReport(plan=plan, accepted=1, rejected=0, failed=0, reasons={}, seconds=0),
+        generate=GenerateReport(plan=plan, accepted=1, rejected=0, failed=0, reasons={}, seconds=0),
         appraisal=AppraisalReport(
             drafts=1, accepted=0, rejected=1, failed=0, reasons={}, calibration=calibration,
             uncalibrated_because="", audits=0, auroc=None, ece=None,

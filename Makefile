@@ -11,7 +11,7 @@ export RAY_USAGE_STATS_ENABLED = 0
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export DO_NOT_TRACK = 1
 
-.PHONY: demo test lint types smoke base-weights bench fuzz vllm-env clean-demo
+.PHONY: demo test lint types smoke base-weights bench bench-peers fuzz vllm-env clean-demo
 
 demo: $(READY)
 	@$(BIN)/medgr2 loop --cycles 2 --seed 7
@@ -39,6 +39,11 @@ base-weights: $(READY)
 
 bench: $(READY)
 	@for b in benchmarks/*.py; do $(BIN)/python $$b || exit 1; done
+	@$(BIN)/python benchmarks/generation/run.py --peers
+
+# Other programs that generate, each in an environment of its own, to be measured beside ours.
+bench-peers:
+	@PYTHON=$(PYTHON) sh benchmarks/generation/peers/environments.sh
 
 # 100,000 damaged files through the reading process; about ten minutes.
 fuzz: $(READY)

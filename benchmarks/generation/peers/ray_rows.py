@@ -31,7 +31,7 @@ class Ask:
 
 def main() -> None:
     told = asked()
-    ray.init(num_cpus=8, include_dashboard=False, logging_level="ERROR")
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.checkpoint_config = CheckpointConfig(

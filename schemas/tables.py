@@ -106,9 +106,12 @@ RUNS = _table(
 REVIEWS = _table(
     "reviews",
     "Verdicts of people on items.",
-    "review_id item_id valid",
-    {"review_id": _S, "item_id": _S, "reviewer": _S, "valid": _B, "reason": _S, "run": _S, "reviewed_at": _T},
-)
+    "review_id item_id valid stratum",
+    {
+        "review_id": _S, "item_id": _S, "reviewer": _S, "valid": _B, "reason": _S, "run": _S, "reviewed_at": _T,
+        "stratum": _S, "weight": _F,
+    },
+)  # fmt: skip
 EVALS = _table(
     "evals",
     "One row an answer of a model to a held-out item under a condition.",

@@ -1,4 +1,4 @@
-"""Review: which items people should look at, and taking in what they said."""
+"""Review: taking in what people said of items, and what it comes to."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medgr2.infra.lake import Lake
 from medgr2.models.calibration import Audit
+from medgr2.models.precision import Precision, precision
 from medgr2.schemas.digest import digest_of
 from medgr2.schemas.errors import DataError
+from medgr2.tasks.review_sample import Stratum, draw
 
-NEAR_TAU = 0.5
-TOP = 0.25
+MOST_TOLD = 200
+"""Problems that are listed; more than these are one mistake, not so many."""
 
 
 class ReviewVerdict(BaseModel):
@@ -28,6 +30,8 @@ class ReviewVerdict(BaseModel):
     reviewer: str = Field(min_length=1, max_length=200)
     valid: bool
     reason: str = Field(default="", max_length=2000)
+    stratum: Stratum | None = Field(default=None, description="Why it was asked about.")
+    weight: float | None = Field(default=None, ge=1, allow_inf_nan=False, description="See `Asked.weight`.")
 
     @property
     def review_id(self) -> str:
@@ -43,65 +47,41 @@ class Imported:
 def sample_for_review(
     scores: Iterable[Mapping[str, Any]], n: int, *, seed: int, reviewed: Collection[str] = ()
 ) -> list[str]:
-    """Ids of items worth a look: half nearest to tau, a quarter at random among the accepted, the rest from the top.
+    """Only the ids of what `draw` draws."""
+    return [one.item_id for one in draw(scores, n, seed=seed, reviewed=reviewed).asked]
 
-    Until there is a calibration there is no tau to be near: then evenly over the range of lp, so that the first
-    calibration sees good and bad. What a gate refused is not asked about.
+
+def import_verdicts(
+    lake: Lake,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    run: str = "",
+    lines: Sequence[int] | None = None,
+    problems: Mapping[int, str] | None = None,
+    where: str = "verdicts of reviewers",
+) -> Imported:
+    """Take in verdicts, all or none. The same verdict again is known; another one by the same reviewer is refused.
+
+    `lines` says where each row stands, else they count from 1; `problems` are those found before, line by line.
     """
-    rows = sorted((r for r in scores if r["item_id"] not in reviewed), key=lambda r: str(r["item_id"]))
-    judged = [row for row in rows if row["p_valid"] is not None]
-    if not judged:
-        plain = sorted((r for r in rows if r["lp"] is not None), key=lambda r: (r["lp"], r["item_id"]))
-        if len(plain) <= n:
-            return [str(row["item_id"]) for row in plain]
-        return [str(plain[(2 * i + 1) * len(plain) // (2 * n)]["item_id"]) for i in range(n)]
-    accepted = [row for row in judged if row["p_valid"] >= row["tau"]]
-    orders: tuple[tuple[int, Sequence[Mapping[str, Any]]], ...] = (
-        (round(n * NEAR_TAU), sorted(judged, key=lambda r: (abs(r["p_valid"] - r["tau"]), r["item_id"]))),
-        (round(n * TOP), sorted(accepted, key=lambda r: (-r["p_valid"], r["item_id"]))),
-        (n, sorted(accepted, key=lambda r: digest_of([seed, r["item_id"]]))),
-        (n, sorted(judged, key=lambda r: digest_of([seed, r["item_id"]]))),
-    )
-    chosen: dict[str, None] = {}
-    for quota, order in orders:
-        taken = 0
-        for row in order:
-            if len(chosen) == n or taken == quota:
-                break
-            if row["item_id"] not in chosen:
-                chosen[str(row["item_id"])] = None
-                taken += 1
-    return list(chosen)
-
-
-def import_verdicts(lake: Lake, rows: Iterable[Mapping[str, Any]], *, run: str = "") -> Imported:
-    """Take in verdicts, all or none. The same verdict again is known; another one by the same reviewer is refused."""
-    said: dict[str, ReviewVerdict] = {}
-    for number, row in enumerate(rows, start=1):
+    told, rows = dict(problems or {}), list(rows)
+    said: dict[str, tuple[int, ReviewVerdict]] = {}
+    for line, row in zip(lines or range(1, len(rows) + 1), rows, strict=True):
         try:
             verdict = ReviewVerdict.model_validate(dict(row))
         except ValidationError as problem:
-            first = problem.errors(include_input=False, include_url=False)[0]
-            name = ".".join(str(part) for part in first["loc"])
-            raise _refused(f"row {number}: {name}: {first['msg']}") from None
-        before = said.setdefault(verdict.review_id, verdict)
-        if before.valid != verdict.valid:
-            raise _refused(
-                f"row {number}: {verdict.reviewer!r} says both valid and not valid of {verdict.item_id[:12]}"
-            )
-    known_items = set(lake.read("items", columns=["item_id"]).column("item_id").to_pylist())
-    unknown = sorted({v.item_id for v in said.values()} - known_items)
-    if unknown:
-        raise _refused(f"{len(unknown)} of the items are not in the lake, the first is {unknown[0]}")
-    stored = lake.read("reviews", columns=["review_id", "valid"]).to_pylist()
-    for row in stored:
-        verdict_again = said.get(row["review_id"])
-        if verdict_again is not None and verdict_again.valid != row["valid"]:
-            raise _refused(f"{verdict_again.reviewer!r} said otherwise of {verdict_again.item_id[:12]} before")
+            told[line] = _first_of(problem)
+            continue
+        before, earlier = said.setdefault(verdict.review_id, (line, verdict))
+        if earlier.valid != verdict.valid:
+            told[line] = f"this reviewer says the opposite of the same item in line {before}"
+    told |= _unknown(lake, said.values()) | _contradicted(lake, said)
+    if told:
+        raise _refused(told, len(rows) + len(problems or {}), where)
     now = datetime.now(UTC)
     new = [
-        {**v.model_dump(), "review_id": review_id, "run": run, "reviewed_at": now}
-        for review_id, v in sorted(said.items())
+        {**verdict.model_dump(mode="json"), "review_id": review_id, "run": run, "reviewed_at": now}
+        for review_id, (_, verdict) in sorted(said.items())
     ]
     added = lake.append_new("reviews", new, key="review_id") if new else 0
     return Imported(added=added, known=len(said) - added)
@@ -122,10 +102,61 @@ def audits(reviews: Iterable[Mapping[str, Any]], signals: Mapping[str, Mapping[s
     ]
 
 
-def _refused(what: str) -> DataError:
+def audited_precision(reviews: Iterable[Mapping[str, Any]]) -> Precision | None:
+    """Precision of what was accepted when the samples were drawn, from the settled items of their random strata.
+
+    Give the reviews of one run to get that run's. None without a settled random item.
+    """
+    rows = list(reviews)
+    weights = {
+        str(row["item_id"]): float(row["weight"])
+        for row in sorted(rows, key=lambda row: str(row["review_id"]))
+        if row["stratum"] == Stratum.RANDOM and row["weight"]
+    }
+    return precision((valid, weights[item_id]) for item_id, valid in settled(rows).items() if item_id in weights)
+
+
+def _first_of(problem: ValidationError) -> str:
+    first = problem.errors(include_input=False, include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if name == "item_id":
+        return "item_id is not 64 hexadecimal digits: restore it from the sheet that was written"
+    if name == "reviewer":
+        return "reviewer is missing, or longer than 200 characters"
+    return f"{name}: {first['msg']}"
+
+
+def _unknown(lake: Lake, said: Iterable[tuple[int, ReviewVerdict]]) -> dict[int, str]:
+    rows = list(said)
+    if not rows:
+        return {}
+    ids = sorted({verdict.item_id for _, verdict in rows})
+    known = set(lake.read("items", columns=["item_id"], where={"item_id": ids})["item_id"].to_pylist())
+    return {
+        line: f"item {verdict.item_id[:12]} is not in the lake"
+        for line, verdict in rows
+        if verdict.item_id not in known
+    }
+
+
+def _contradicted(lake: Lake, said: Mapping[str, tuple[int, ReviewVerdict]]) -> dict[int, str]:
+    if not said:
+        return {}
+    stored = lake.read("reviews", columns=["review_id", "valid", "reviewed_at"], where={"review_id": sorted(said)})
+    return {
+        said[row["review_id"]][0]: f"this reviewer said the opposite of the item on {row['reviewed_at']:%Y-%m-%d}"
+        for row in stored.to_pylist()
+        if said[row["review_id"]][1].valid != row["valid"]
+    }
+
+
+def _refused(problems: Mapping[int, str], rows: int, where: str) -> DataError:
+    told = [f"  line {line}: {what}" for line, what in sorted(problems.items())]
+    if len(told) > MOST_TOLD:
+        told = [*told[:MOST_TOLD], f"  and {len(told) - MOST_TOLD} more"]
     return DataError(
-        what,
-        where="verdicts of reviewers",
+        "\n".join((f"{len(problems)} of {rows} verdicts cannot be taken in:", *told)),
+        where=where,
         kept="no verdict of this import; all earlier ones",
-        next_command="correct the rows and import them again",
+        next_command="correct or remove these rows, then give the same command again",
     )

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import io
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from medgr2.flows.output import emit_one
+from medgr2.flows.reading import readable_storage
 from medgr2.infra.settings import load_settings
 from medgr2.schemas.errors import DataError, NotFoundError, UsageError
 
+if TYPE_CHECKING:
+    from medgr2.infra.workspace import Workspace
+
 JUDGED = """
-    select item_id, image_id, question_type, question, options, answer, rationale, lp, p_valid, tau
-    from items_scored where origin = 'generated' and lp is not null"""
+    select item_id, lp, p_valid, tau, verdict from items_scored
+    where origin = 'generated' and lp is not null and item_id not in (select item_id from reviews)"""
 
 
 @click.group(name="review", help="Put drafts before people and take their verdicts in.")
@@ -21,57 +27,123 @@ def command() -> None: ...
 
 
 @command.command(name="sample")
-@click.option("--n", default=100, show_default=True, type=click.IntRange(min=1), help="How many items.")
+@click.option("--n", default=200, show_default=True, type=click.IntRange(min=1), help="How many items.")
 @click.option("--seed", default=0, show_default=True, help="Of the random part of the sample.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="JSONL to fill in: reviewer, valid, reason."
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="Sheet to fill in (verdict, reason, reviewer): .csv for a spreadsheet, or .jsonl.",
 )
 def sample(n: int, seed: int, out: Path) -> None:
-    """Write the items most worth a look: near tau, some accepted at random, the top; at first, over all of lp."""
+    """Write a sheet and its pictures: half near tau, a quarter random accepted, a quarter top; at first, all of lp."""
     from medgr2.infra.query import query
     from medgr2.infra.workspace import open_workspace
-    from medgr2.tasks.review import sample_for_review
+    from medgr2.tasks.review_sample import draw
+    from medgr2.tasks.review_sheet import check_ending, exists, row_of, write_sheet
 
+    check_ending(out)
     if out.exists():
-        raise UsageError(f"{out} exists already", next_command="give another --out: verdicts may be in it")
-    settings = load_settings()
-    workspace = open_workspace(settings)
-    rows = query(settings.storage, JUDGED).to_pylist()
+        raise exists(out)
+    if not out.parent.is_dir():
+        raise UsageError("no such folder", where=str(out.parent), next_command="make it, or give another --out")
+    readable_storage()
+    workspace = open_workspace(load_settings())
     reviewed = set(workspace.lake.read("reviews", columns=["item_id"])["item_id"].to_pylist())
-    chosen = sample_for_review(rows, n, seed=seed, reviewed=reviewed)
-    if not chosen:
+    drawn = draw(query(workspace.settings.storage, JUDGED).to_pylist(), n, seed=seed, reviewed=reviewed)
+    if not drawn.asked:
         raise NotFoundError("no scored draft is left to review", next_command="medgr2 refresh  makes some")
-    by_id = {row["item_id"]: row for row in rows}
-    with out.open("w", encoding="utf-8") as f:
-        for item_id in chosen:
-            f.write(json.dumps(_sheet(by_id[item_id], workspace.images.path(by_id[item_id]["image_id"]))) + "\n")
-    click.echo(f"{len(chosen)} items in {out}; fill in reviewer, valid (true or false) and reason, then:")
+    ids = [one.item_id for one in drawn.asked]
+    item_of = {row["item_id"]: row for row in workspace.lake.read("items", where={"item_id": ids}).to_pylist()}
+    folder = out.with_name(f"{out.stem}-pictures")
+    pictures = _pictures(workspace, (row["image_id"] for row in item_of.values()), folder)
+    rows = [row_of(one, item_of[one.item_id], pictures[item_of[one.item_id]["image_id"]]) for one in drawn.asked]
+    write_sheet(out, rows)
+    told = ", ".join(f"{name} {number}" for name, number in drawn.strata.items())
+    click.echo(f"{len(rows)} items in {out} ({told}), their pictures in {folder}")
+    for note in drawn.notes:
+        click.echo(f"note: {note}")
+    click.echo("fill in verdict (valid or invalid), reason and reviewer; leave open what you did not judge; then:")
     click.echo(f"  medgr2 review import {out}")
-
-
-def _sheet(row: dict[str, Any], image: Path) -> dict[str, Any]:
-    told = ("item_id", "question_type", "question", "options", "answer", "rationale")
-    return {**{name: row[name] for name in told}, "image": str(image), "reviewer": "", "valid": None, "reason": ""}
 
 
 @command.command(name="import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--run", default="", help="Name of the review, kept with the verdicts.")
 def import_file(file: Path, run: str) -> None:
-    """Take verdicts in, all or none. The next refresh calibrates on them."""
+    """Take verdicts in, all or none, and say what they come to."""
     from medgr2.infra.workspace import open_workspace
     from medgr2.tasks.review import import_verdicts
+    from medgr2.tasks.review_return import read_sheet
+    from medgr2.tasks.review_status import review_status
 
-    if not file.is_file():
-        raise NotFoundError("no such file", where=str(file), next_command="medgr2 review sample --out FILE.jsonl")
-    verdicts = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            verdicts.append({name: row[name] for name in ("item_id", "reviewer", "valid", "reason") if name in row})
-        except (json.JSONDecodeError, TypeError):
-            raise DataError("a line is not a JSON object", where=f"{file}, line {number}", kept="no verdict") from None
-    done = import_verdicts(open_workspace(load_settings()).lake, verdicts, run=run)
-    click.echo(f"{done.added} verdicts taken in, {done.known} known before; next: medgr2 refresh")
+    sheet = read_sheet(file)
+    if not sheet.rows and not sheet.problems:
+        raise DataError(
+            f"no row is judged yet: {sheet.open} without a verdict",
+            where=str(file),
+            kept="all earlier verdicts",
+            next_command="fill in verdict (valid or invalid) and reviewer, save, then give the same command again",
+        )
+    readable_storage()
+    workspace = open_workspace(load_settings())
+    done = import_verdicts(
+        workspace.lake,
+        [row.said for row in sheet.rows],
+        run=run,
+        lines=[row.line for row in sheet.rows],
+        problems=sheet.problems,
+        where=str(file),
+    )
+    click.echo(f"{done.added} verdicts taken in, {done.known} known before, {sheet.open} rows not judged yet")
+    for note in sheet.notes:
+        click.echo(f"note: {note}")
+    stands = review_status(workspace)
+    _say(stands.lines())
+    dataset, _, night = (stands.run or "").partition("/")
+    click.echo(f"next: medgr2 refresh{f' --dataset {dataset} --night {night}' if night else ''}")
+    click.echo("  with the other options of that night: judges it again by all verdicts, and buys no draft again")
+
+
+@command.command(name="status")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def status(as_json: bool) -> None:
+    """Verdicts, reviewers and their agreement, precision of the accepted, and the calibration they allow."""
+    from medgr2.infra.workspace import open_workspace
+    from medgr2.tasks.review_status import review_status
+
+    readable_storage()
+    found = review_status(open_workspace(load_settings()))
+    if as_json:
+        emit_one(found.model_dump(mode="json"), as_json=True)
+    else:
+        _say(found.lines())
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+def _pictures(workspace: Workspace, image_ids: Iterable[str], folder: Path) -> Mapping[str, Path]:
+    """Copies under names that a viewer opens, beside the sheet, so that both can be handed on together."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    made: dict[str, Path] = {}
+    for image_id in sorted(set(image_ids)):
+        data = workspace.images.path(image_id).read_bytes()
+        path = folder.absolute() / f"{image_id[:16]}{_suffix(data)}"
+        path.touch(mode=0o600)
+        path.write_bytes(data)
+        made[image_id] = path
+    return made
+
+
+def _suffix(data: bytes) -> str:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            kind: Any = picture.format
+    except UnidentifiedImageError:
+        return ""
+    return {"JPEG": ".jpg", "TIFF": ".tif"}.get(kind, f".{str(kind).lower()}")

@@ -1,8 +1,7 @@
-"""Which items people see, and what they may say about them."""
+"""What people may say about items, and what it comes to."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,43 +10,16 @@ import pytest
 from medgr2.infra.lake import Lake
 from medgr2.infra.settings import StorageSettings
 from medgr2.schemas.errors import DataError
-from medgr2.tasks.review import Imported, audits, import_verdicts, sample_for_review, settled
+from medgr2.tasks.review import Imported, audited_precision, audits, import_verdicts, sample_for_review, settled
+from medgr2.tasks.review_sample import Stratum, draw
 
 
-def scored(n: int, p: float | None, lp: float | None = -1.0, tau: float = 0.8) -> dict[str, Any]:
-    return {"item_id": f"{n:064x}", "p_valid": p, "lp": lp, "tau": tau}
-
-
-CALIBRATED = [scored(n, n / 200) for n in range(200)]
-
-
-def test_half_near_tau_a_quarter_from_the_top_a_quarter_at_random() -> None:
-    chosen = sample_for_review(CALIBRATED, 20, seed=1)
-    assert len(set(chosen)) == 20
-    p = {row["item_id"]: row["p_valid"] for row in CALIBRATED}
-    assert all(abs(p[i] - 0.8) <= 0.03 for i in chosen[:10])
-    assert sorted(p[i] for i in chosen[10:15]) == [n / 200 for n in range(195, 200)]
-    assert all(p[i] >= 0.8 for i in chosen[15:])
-    assert chosen != sample_for_review(CALIBRATED, 20, seed=2)
-    assert chosen == sample_for_review(CALIBRATED[::-1], 20, seed=1)
-
-
-def test_before_a_calibration_the_whole_range_is_seen() -> None:
-    rows = [scored(n, None, lp=-n / 10) for n in range(100)] + [scored(500, None, lp=None)]
-    chosen = sample_for_review(rows, 10, seed=1)
-    lps = sorted(next(r["lp"] for r in rows if r["item_id"] == i) for i in chosen)
-    assert len(set(chosen)) == 10
-    assert lps[0] < -9
-    assert lps[-1] > -1
-    assert all(0.5 < b - a < 1.5 for a, b in pairwise(lps))
-
-
-def test_few_items_are_all_asked_about_and_reviewed_ones_never_again() -> None:
-    assert len(sample_for_review(CALIBRATED, 1000, seed=1)) == 200
-    done = set(sample_for_review(CALIBRATED, 50, seed=1))
-    assert not done & set(sample_for_review(CALIBRATED, 50, seed=1, reviewed=done))
-    assert len(sample_for_review([scored(n, 0.1) for n in range(30)], 20, seed=1)) == 20  # nothing accepted yet
-    assert sample_for_review([], 5, seed=1) == []
+def test_a_night_asks_about_what_is_drawn() -> None:
+    rows = [
+        {"item_id": f"{n:064x}", "p_valid": n / 200, "tau": 0.8, "verdict": "accepted" if n >= 160 else "rejected"}
+        for n in range(200)
+    ]
+    assert sample_for_review(rows, 20, seed=1) == [one.item_id for one in draw(rows, 20, seed=1).asked]
 
 
 @pytest.fixture
@@ -57,8 +29,8 @@ def lake(tmp_path: Path) -> Lake:
     return lake
 
 
-def said(n: int, valid: bool, reviewer: str = "ann") -> dict[str, Any]:
-    return {"item_id": f"{n:064x}", "reviewer": reviewer, "valid": valid}
+def said(n: int, valid: bool, reviewer: str = "ann", **more: object) -> dict[str, Any]:
+    return {"item_id": f"{n:064x}", "reviewer": reviewer, "valid": valid, **more}
 
 
 def test_verdicts_come_in_once(lake: Lake) -> None:
@@ -68,23 +40,56 @@ def test_verdicts_come_in_once(lake: Lake) -> None:
     assert import_verdicts(lake, []) == Imported(0, 0)
 
 
+def test_reviewers_are_kept_as_given_and_strata_with_them(lake: Lake) -> None:
+    import_verdicts(lake, [said(0, True, "Dr. Ä/007", stratum=Stratum.RANDOM, weight=2.5), said(1, True)], run="r")
+    rows = {row["item_id"]: row for row in lake.read("reviews").to_pylist()}
+    drawn, plain = rows[f"{0:064x}"], rows[f"{1:064x}"]
+    assert (drawn["reviewer"], drawn["stratum"], drawn["weight"], drawn["run"]) == ("Dr. Ä/007", "random", 2.5, "r")
+    assert (plain["stratum"], plain["weight"]) == (None, None)
+
+
 @pytest.mark.parametrize(
     ("rows", "problem"),
     [
-        ([said(1, True), said(77, True), said(78, True)], "2 of the items are not in the lake"),
-        ([said(1, True), said(1, False)], "row 3: 'ann' says both"),
-        ([said(0, False)], "'ann' said otherwise"),
-        ([{**said(1, True), "valid": "yes"}], "row 2: valid"),
-        ([{**said(1, True), "item_id": "1"}], "row 2: item_id"),
-        ([{**said(1, True), "score": 1}], "row 2: score"),
-        ([{"item_id": "0" * 64, "valid": True}], "row 2: reviewer"),
+        (
+            [said(1, True), said(77, True), said(78, True)],
+            r"2 of 4 .*\n  line 3: item 0{12} is not in the lake\n  line 4",
+        ),
+        ([said(1, True), said(1, False)], "line 3: this reviewer says the opposite of the same item in line 2"),
+        ([said(0, False)], "line 2: this reviewer said the opposite of the item on 20"),
+        ([{**said(1, True), "valid": "yes"}], "line 2: valid"),
+        ([{**said(1, True), "item_id": "1"}], "line 2: item_id"),
+        ([{**said(1, True), "score": 1}], "line 2: score"),
+        ([{"item_id": "0" * 64, "valid": True}], "line 2: reviewer"),
+        ([said(1, True, stratum=Stratum.RANDOM, weight=0.5)], "line 2: weight"),
+        ([said(1, True, weight=float("nan"))], "line 2: weight"),
+        ([said(0, False), said(66, True), said(1, True, "")], r"line 2: .*\n  line 3: .*\n  line 4: "),
     ],
 )
 def test_one_bad_row_and_none_comes_in(lake: Lake, rows: list[dict[str, Any]], problem: str) -> None:
     import_verdicts(lake, [said(0, True)])
-    with pytest.raises(DataError, match=problem):
+    with pytest.raises(DataError, match=problem) as refused:
         import_verdicts(lake, [said(3, True), *rows])
     assert lake.read("reviews").num_rows == 1
+    assert refused.value.kept
+    assert refused.value.next_command
+    assert " ann" not in str(refused.value), "a line is enough to find the row"
+
+
+def test_problems_that_the_sheet_has_are_told_with_the_others(lake: Lake) -> None:
+    with pytest.raises(DataError, match=r"3 of 4 .*\n  line 4: bad\n  line 7: item .*\n  line 9: bad") as refused:
+        import_verdicts(
+            lake, [said(0, True), said(9, True)], lines=[3, 7], problems={9: "bad", 4: "bad"}, where="a.csv"
+        )
+    assert refused.value.where == "a.csv"
+    assert lake.read("reviews").num_rows == 0
+
+
+def test_a_wrong_file_does_not_fill_the_screen(lake: Lake) -> None:
+    with pytest.raises(DataError, match="1000 of 1000") as refused:
+        import_verdicts(lake, [said(100 + n, True) for n in range(1000)])
+    assert str(refused.value).count("\n") < 210
+    assert "and 800 more" in str(refused.value)
 
 
 def test_the_majority_settles_and_a_tie_does_not() -> None:
@@ -99,3 +104,24 @@ def test_the_majority_settles_and_a_tie_does_not() -> None:
     assert settled(rows) == {f"{0:064x}": True, f"{2:064x}": False}
     (audit,) = audits(rows, {f"{2:064x}": {"lp": -1.0, "agree": 0.5}, f"{1:064x}": {"lp": 0.0, "agree": 0.0}})
     assert (audit.item_id, audit.valid) == (f"{2:064x}", False)
+
+
+def review(
+    n: int, valid: bool, reviewer: str = "ann", stratum: str | None = "random", weight: float | None = 10.0
+) -> Any:
+    return {**said(n, valid, reviewer), "review_id": f"{n}{reviewer}", "stratum": stratum, "weight": weight}
+
+
+def test_precision_is_of_settled_random_items_only() -> None:
+    drawn = [review(n, n < 9) for n in range(10)]
+    others = [review(n, False, stratum=s, weight=None) for n, s in ((20, "near-tau"), (21, "top"), (22, None))]
+    tied = [review(30, True), review(30, False, "bob")]
+    found = audited_precision(drawn + others + tied)
+    assert found is not None
+    assert (found.valid, found.audited) == (9, 10)
+    outvoted = [review(0, False, name, stratum=None, weight=None) for name in ("bob", "eve")]
+    found = audited_precision(drawn + outvoted)
+    assert found is not None
+    assert (found.valid, found.audited) == (8, 10)
+    assert audited_precision(others + tied) is None
+    assert audited_precision([]) is None

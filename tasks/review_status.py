@@ -1,0 +1,150 @@
+"""Where the reviews stand: who said how much, who agrees, what it says of the accepted, and what it calibrates."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from medgr2.infra.query import query
+from medgr2.infra.workspace import Workspace
+from medgr2.models.agreement import Agreement, agreements
+from medgr2.models.calibration import FEATURES, fit
+from medgr2.models.precision import Precision
+from medgr2.schemas.errors import DataError
+from medgr2.tasks.review import audited_precision, audits, settled
+
+_NEWEST = "select scorer, calibration, run from scores order by scored_at desc nulls last, score_id desc limit 1"
+# What a night calibrates on: generated items, and none about an image that is held out.
+_MEASURED = """
+    select s.* from scores s join items i using (item_id) left join images g using (image_id)
+    where s.scorer = '{scorer}' and i.origin = 'generated' and coalesce(g.split, 'train') = 'train'
+      and s.item_id in (select item_id from reviews)
+    qualify row_number() over (partition by s.item_id order by s.scored_at desc nulls last, s.score_id desc) = 1"""
+
+
+class Refit(BaseModel):
+    """The calibration that the verdicts allow, on the signals that the newest judgements rest on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    audits: int
+    """Settled items with all signals of that scorer."""
+    calibration: str | None = None
+    auroc: float | None = None
+    ece: float | None = None
+    why_not: str = ""
+
+    def line(self) -> str:
+        if self.calibration is None:
+            return f"calibration: none can be fitted: {self.why_not}"
+        return (
+            f"calibration: {self.audits} audits allow {self.calibration[:12]}, "
+            f"cross-validated AUROC {self.auroc:.3f}, ECE {self.ece:.3f}"
+        )
+
+
+class ReviewStatus(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    verdicts: int
+    items: int
+    settled: int
+    valid: int
+    """Of the settled."""
+    tied: int
+    """Items of which as many say valid as not: they count for nothing."""
+    reviewers: dict[str, int]
+    alike: tuple[str, ...]
+    """Reviewers whose names differ by capitals and spaces only: one person would count twice."""
+    agreements: tuple[Agreement, ...]
+    precision: Precision | None
+    in_force: str | None
+    """The calibration of the newest judgements."""
+    run: str | None
+    """Of the newest judgements."""
+    refit: Refit
+
+    def lines(self) -> list[str]:
+        if not self.verdicts:
+            return ["no verdicts yet: nothing can be accepted before people have looked", self.refit.line()]
+        who = ", ".join(f"{name} {n}" for name, n in self.reviewers.items())
+        told = [
+            f"{self.verdicts} verdicts on {self.items} items by {len(self.reviewers)} reviewers: {who}",
+            f"{self.settled} items settled, {self.valid} of them valid"
+            + (f"; {self.tied} tied, which count for nothing" if self.tied else ""),
+        ]
+        if self.alike:
+            told.append(f"reviewers that may be one person: {', '.join(self.alike)}")
+        told += [f"agreement: {pair.line()}" for pair in self.agreements] or [
+            "agreement: no two reviewers share an item; give the same sheet to two"
+        ]
+        told.append(
+            self.precision.line()
+            if self.precision
+            else "precision of the accepted: not known, no accepted item that was drawn at random is settled"
+        )
+        told.append(self.refit.line())
+        if self.in_force is None:
+            told.append("in force: no calibration, so nothing was accepted")
+        elif self.in_force == self.refit.calibration:
+            told.append(f"in force: {self.in_force[:12]}, which these verdicts allow")
+        else:
+            told.append(f"in force: {self.in_force[:12]}, until the next refresh")
+        return told
+
+
+def review_status(workspace: Workspace) -> ReviewStatus:
+    reviews = workspace.lake.read("reviews").to_pylist()
+    verdicts, items = settled(reviews), {row["item_id"] for row in reviews}
+    reviewers = Counter(str(row["reviewer"]) for row in reviews)
+    newest = next(iter(query(workspace.settings.storage, _NEWEST).to_pylist()), None)
+    return ReviewStatus(
+        verdicts=len(reviews),
+        items=len(items),
+        settled=len(verdicts),
+        valid=sum(verdicts.values()),
+        tied=len(items) - len(verdicts),
+        reviewers=dict(sorted(reviewers.items())),
+        alike=_alike(reviewers),
+        agreements=agreements(reviews),
+        precision=audited_precision(reviews),
+        in_force=newest["calibration"] if newest else None,
+        run=newest["run"] if newest else None,
+        refit=_refit(workspace, reviews, newest["scorer"] if newest else None),
+    )
+
+
+def _refit(workspace: Workspace, reviews: list[dict[str, Any]], scorer: str | None) -> Refit:
+    if scorer is None:
+        return Refit(audits=0, why_not="nothing is scored yet")
+    rows = query(workspace.settings.storage, _MEASURED.format(scorer=scorer.replace("'", "''"))).to_pylist()
+    names = {signal for signal, _ in FEATURES.values()}
+    signals = {row["item_id"]: {name: row.get(name) for name in names} for row in rows}
+    whole = {
+        item_id: values
+        for item_id, values in signals.items()
+        if all(value is not None and math.isfinite(value) for value in values.values())
+    }
+    at_hand = audits(reviews, whole)
+    try:
+        found = fit(at_hand, scorer=scorer)
+    except DataError as e:
+        return Refit(audits=len(at_hand), why_not=e.what)
+    except ImportError:
+        return Refit(audits=len(at_hand), why_not="scikit-learn is missing: pip install 'medgr2[models]'")
+    return Refit(
+        audits=len(at_hand),
+        calibration=found.id,
+        auroc=found.cross_validated.auroc,
+        ece=found.cross_validated.ece,
+    )
+
+
+def _alike(reviewers: Counter[str]) -> tuple[str, ...]:
+    same: dict[str, list[str]] = defaultdict(list)
+    for name in reviewers:
+        same["".join(name.casefold().split())].append(name)
+    return tuple(" = ".join(sorted(names)) for _, names in sorted(same.items()) if len(names) > 1)

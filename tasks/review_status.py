@@ -72,7 +72,7 @@ class ReviewStatus(BaseModel):
             return ["no verdicts yet: nothing can be accepted before people have looked", self.refit.line()]
         who = ", ".join(f"{name} {n}" for name, n in self.reviewers.items())
         told = [
-            f"{self.verdicts} verdicts on {self.items} items by {len(self.reviewers)} reviewers: {who}",
+            f"{self.verdicts} verdicts on {self.items} items by {len(self.reviewers)} reviewer(s): {who}",
             f"{self.settled} items settled, {self.valid} of them valid"
             + (f"; {self.tied} tied, which count for nothing" if self.tied else ""),
         ]
@@ -87,6 +87,11 @@ class ReviewStatus(BaseModel):
             else "precision of the accepted: not known, no accepted item that was drawn at random is settled"
         )
         told.append(self.refit.line())
+        if self.refit.audits < self.settled:
+            told.append(
+                f"  {self.settled - self.refit.audits} settled items lack signals of the newest scorer, or may not be "
+                "learned from; the next refresh measures what may"
+            )
         if self.in_force is None:
             told.append("in force: no calibration, so nothing was accepted")
         elif self.in_force == self.refit.calibration:

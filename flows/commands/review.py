@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from medgr2.infra.workspace import Workspace
 
 JUDGED = """
-    select item_id, lp, p_valid, tau, verdict from items_scored
+    select item_id, run, lp, p_valid, tau, verdict from items_scored
     where origin = 'generated' and lp is not null and item_id not in (select item_id from reviews)"""
 
 
@@ -35,7 +35,8 @@ def command() -> None: ...
     required=True,
     help="Sheet to fill in (verdict, reason, reviewer): .csv for a spreadsheet, or .jsonl.",
 )
-def sample(n: int, seed: int, out: Path) -> None:
+@click.option("--run", default="", help="Only drafts of this night, as nightly/2026-11-20; else of all.")
+def sample(n: int, seed: int, out: Path, run: str) -> None:
     """Write a sheet and its pictures: half near tau, a quarter random accepted, a quarter top; at first, all of lp."""
     from medgr2.infra.query import query
     from medgr2.infra.workspace import open_workspace
@@ -50,9 +51,11 @@ def sample(n: int, seed: int, out: Path) -> None:
     readable_storage()
     workspace = open_workspace(load_settings())
     reviewed = set(workspace.lake.read("reviews", columns=["item_id"])["item_id"].to_pylist())
-    drawn = draw(query(workspace.settings.storage, JUDGED).to_pylist(), n, seed=seed, reviewed=reviewed)
+    judged = query(workspace.settings.storage, JUDGED).to_pylist()
+    drawn = draw((row for row in judged if run in ("", row["run"])), n, seed=seed, reviewed=reviewed)
     if not drawn.asked:
-        raise NotFoundError("no scored draft is left to review", next_command="medgr2 refresh  makes some")
+        of_run = f" of {run}" if run else ""
+        raise NotFoundError(f"no scored draft{of_run} is left to review", next_command="medgr2 refresh  makes some")
     ids = [one.item_id for one in drawn.asked]
     item_of = {row["item_id"]: row for row in workspace.lake.read("items", where={"item_id": ids}).to_pylist()}
     folder = out.with_name(f"{out.stem}-pictures")

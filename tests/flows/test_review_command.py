@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 from medgr2.flows.cli import run
 from medgr2.infra.settings import load_settings
 from medgr2.infra.workspace import Workspace, open_workspace
+from medgr2.models.calibration import FEATURES
 from medgr2.schemas.errors import ExitCode
 
 SCORER = "5" * 64
@@ -41,7 +43,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
         {
             "item_id": item_id(n), "image_id": image_ids[n % 2], "question_type": "Disease Diagnosis",
             "question": "Which?", "options": ["a", "b", "c", "d"], "answer": "B", "rationale": "It is b.",
-            "origin": "generated",
+            "origin": "generated", "run": "nightly/one" if n >= 10 else "nightly/zero",
         }
         for n in range(ITEMS + GATED)
     ]  # fmt: skip
@@ -50,6 +52,11 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     opened.lake.append_new("items", items, key="item_id")
     score(opened, calibration=None)
     return opened
+
+
+def signals(n: int) -> dict[str, float]:
+    others = dict.fromkeys((signal for signal, _ in FEATURES.values()), (n % 5) / 5)
+    return others | {"lp": -10.0 / (1 + n), "agree": (n % 8) / 8}
 
 
 def score(workspace: Workspace, *, calibration: str | None) -> None:
@@ -61,7 +68,7 @@ def score(workspace: Workspace, *, calibration: str | None) -> None:
         rows.append(
             {
                 "score_id": f"{calibration}{n}", "item_id": item_id(n), "scorer": SCORER, "calibration": calibration,
-                "lp": -10.0 / (1 + n) if scored else None, "agree": (n % 8) / 8 if scored else None, "p_valid": p,
+                **(signals(n) if scored else {}), "p_valid": p,
                 "tau": TAU, "verdict": "accepted" if p is not None and p >= TAU else "rejected", "run": "nightly/one",
                 "scored_at": datetime(2026, 1, 1 if calibration is None else 2, tzinfo=UTC),
             }
@@ -155,6 +162,30 @@ def test_strata_once_there_is_a_calibration(
     assert "note: only 40 drafts are left" in said
 
 
+def test_one_night_alone(workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sheet = tmp_path / "sheet.jsonl"
+    assert run(["review", "sample", "--run", "nightly/zero", "--out", str(sheet)]) == 0
+    assert {int(row["item_id"], 16) for row in rows_of(sheet)} == set(range(10))
+    assert run(["review", "sample", "--run", "nightly/two", "--out", str(tmp_path / "s.csv")]) == ExitCode.NOT_FOUND
+    assert "no scored draft of nightly/two" in capsys.readouterr().err
+
+
+def test_without_scikit_learn_verdicts_come_in(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet = tmp_path / "sheet.csv"
+    run(["review", "sample", "--out", str(sheet)])
+    for reviewer in ("Dr. A", "Dr. B"):
+        fill_in(sheet, lambda n: "valid" if n % 2 else "invalid", reviewer)
+        for name in ("sklearn.metrics", "sklearn.model_selection", "sklearn.linear_model"):
+            monkeypatch.setitem(sys.modules, name, None)
+        assert run(["review", "import", str(sheet)]) == 0
+    said = capsys.readouterr().out
+    assert "no kappa: scikit-learn is missing: pip install 'medgr2[models]'" in said
+    assert "none can be fitted: scikit-learn is missing" in said
+    assert workspace.lake.read("reviews").num_rows == 120
+
+
 def test_no_audits_yet(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["review", "status"]) == 0
     said = capsys.readouterr().out
@@ -233,7 +264,7 @@ def test_signals_that_are_no_numbers_do_not_calibrate(
     sheet = tmp_path / "sheet.csv"
     run(["review", "sample", "--out", str(sheet)])
     rows = [
-        {"score_id": f"nan{n}", "item_id": item_id(n), "scorer": SCORER, "lp": -1.0, "agree": float("nan"),
+        {"score_id": f"nan{n}", "item_id": item_id(n), "scorer": SCORER, **signals(n), "agree": float("nan"),
          "tau": TAU, "verdict": "rejected", "scored_at": datetime(2026, 1, 3, tzinfo=UTC)}
         for n in range(50)
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What SFT and GRPO share: the settings, the order in which rows are seen, one careful run, one clean folder."""
+"""What every training shares: the settings, the order in which rows are seen, one careful run, one clean folder."""
 
 from __future__ import annotations
 
@@ -125,11 +125,16 @@ def train_to_folder(
     arguments: Callable[[Path], Any],
     settings: TrainerSettings,
     record: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    *,
+    dress: Callable[[Any], Any] = lambda model: model,
+    undress: Callable[[Any, Path], Any] = lambda model, _: model,
     **trainer_options: Any,
 ) -> dict[str, Any]:
     """Train `base` into the folder `out`, which appears whole or not at all; the same call again finishes the work.
 
-    Returns the record that is also saved beside the weights. It holds nothing that two equal runs could differ in.
+    What is trained is what `dress` makes of the model: adapters, a head. `undress` gives the plain model back, and
+    writes what is not of it into the folder. Returns the record that is also saved beside the weights. It holds
+    nothing that two equal runs could differ in.
     """
     if (out / RECORD).is_file():
         return dict(json.loads((out / RECORD).read_text(encoding="utf-8")))
@@ -145,15 +150,15 @@ def train_to_folder(
             base, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype="float32"
         )
         trainer = durable(trainer_class)(
-            model=model, args=arguments(scratch), processing_class=processor, **trainer_options
+            model=dress(model), args=arguments(scratch), processing_class=processor, **trainer_options
         )
         trainer.remove_callback(PrinterCallback)
         resume = latest_checkpoint(scratch)
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         history = list(trainer.state.log_history)
-        _refuse_broken(history, model, scratch)
+        _refuse_broken(history, trainer.model, scratch)
         result = {"settings": settings.model_dump(mode="json"), **record(history)}
-        _save(model, base, result, scratch / "final", out)
+        _save(lambda writing: undress(trainer.model, writing), base, result, scratch / "final", out)
     shutil.rmtree(scratch)
     return result
 
@@ -170,9 +175,10 @@ def _refuse_broken(history: list[dict[str, Any]], model: Any, scratch: Path) -> 
         )
 
 
-def _save(model: Any, base: Path, record: dict[str, Any], writing: Path, out: Path) -> None:
+def _save(plain: Callable[[Path], Any], base: Path, record: dict[str, Any], writing: Path, out: Path) -> None:
     shutil.rmtree(writing, ignore_errors=True)
-    model.save_pretrained(writing)
+    writing.mkdir()
+    plain(writing).save_pretrained(writing)
     for path in sorted(base.iterdir()):
         # All but the weights is the base's, byte for byte: saved again, the tokenizer would keep the trainer's padding
         # and the configuration its switched-off cache.

@@ -30,7 +30,7 @@ from medgr2.models.gates import GateContext, sift
 from medgr2.models.generator import Manner, Wish, draft_conversation
 from medgr2.models.model_ref import EMBEDDED
 from medgr2.models.prompts import ANSWER, generating_text, load_prompt
-from medgr2.models.signals import SIGNALS, Exam
+from medgr2.models.signals import LOOKS, SIGNALS, Exam
 from medgr2.models.styles import EMBEDDED as STYLE
 from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.items import Draft, Item
@@ -106,18 +106,22 @@ def judge_signals(
     valid: dict[str, bool],
 ) -> None:
     signals: dict[str, dict[str, float]] = {item_id: {} for item_id in passed}
-    for name, signal in SIGNALS.items():
+    pictures = sorted(paths)
+    for name, look in LOOKS.items():
         recipe = score.recipe(name, "scorer", ScoreParameters())
         exams = []
         for item_id in passed:
             item = items[item_id]
             seed = recipe.cell(image=item.image_id, parents=(item_id,)).seed
-            exams.append(Exam(paths[item.image_id], item.question, item.options, item.answer, item.rationale, seed))
+            other = pictures[(pictures.index(item.image_id) + len(pictures) // 2) % len(pictures)]
+            exams.append(
+                Exam(paths[item.image_id], item.question, item.options, item.answer, item.rationale, seed, paths[other])
+            )
         start = time.process_time()
         for item_id, record in zip(
-            passed, signal.measure(engine, load_prompt(ANSWER), exams, recipe.parameters), strict=True
+            passed, look.measure(engine, load_prompt(ANSWER), exams, recipe.parameters), strict=True
         ):
-            signals[item_id][name] = record[name]
+            signals[item_id].update({signal: record[signal] for signal in look.signals})
         print(f"{name}: {len(exams) / (time.process_time() - start):.0f} items per CPU-second")
     order = list(passed)
     random.Random(options.seed).shuffle(order)

@@ -28,6 +28,8 @@ def _confidence(lp: float) -> float:
 FEATURES: dict[str, tuple[str, Callable[[float], float]]] = {
     "confidence": ("lp", _confidence),
     "agree": ("agree", float),
+    "perm": ("perm", float),
+    "sight": ("blind", lambda blind: 1.0 - blind),
 }
 
 
@@ -80,12 +82,15 @@ class Calibration(BaseModel):
         return 1.0 / (1.0 + math.exp(-z)) if z >= 0 else math.exp(z) / (1.0 + math.exp(z))
 
 
-def fit(audits: Sequence[Audit], *, scorer: str, features: Sequence[str] = tuple(FEATURES)) -> Calibration:
-    """Deterministic: the order of the audits does not matter."""
+def fit(audits: Sequence[Audit], *, scorer: str, features: Sequence[str] | None = None) -> Calibration:
+    """On these features, or on all whose signal was measured. The order of the audits does not matter."""
     import numpy as np
     from sklearn.model_selection import StratifiedKFold
 
     rows = sorted(audits, key=lambda audit: audit.item_id)
+    if features is None:
+        measured = {signal for audit in rows for signal, value in audit.signals.items() if value is not None}
+        features = [name for name, (signal, _) in FEATURES.items() if signal in measured]
     _check(rows, features)
     x = np.array([[_feature(name, audit.signals) for name in features] for audit in rows], dtype=np.float64)
     y = np.array([audit.valid for audit in rows], dtype=np.int64)

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from medgr2_phantoms.questions import QUESTION_TYPES, TOPICS, ask, fixed_label
-from medgr2_phantoms.reports import write_report
+from medgr2_phantoms.reports import WRONG, write_report
 from medgr2_phantoms.world import Scene, draw, sample_scene
 
 Split = Literal["train", "heldout"]
@@ -59,7 +59,7 @@ def see_patients(count: int, split: Split, seed: int) -> list[Study]:
                     patient_id=f"P{_name('patient', seed, split, patient)}",
                     split=split,
                     scene=scene,
-                    report=write_report(scene, "ward", rng),
+                    report=write_report(scene, WRONG["ward"], rng),
                     png=picture.getvalue(),
                 )
             )

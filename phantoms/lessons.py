@@ -21,7 +21,7 @@ from medgr2_phantoms.questions import (
     fixed_label,
     generating_prompt,
 )
-from medgr2_phantoms.reports import write_report
+from medgr2_phantoms.reports import WRONG, write_report
 from medgr2_phantoms.tinyvlm import IMAGE
 from medgr2_phantoms.world import Scene, Site, draw, sample_scene
 
@@ -31,8 +31,10 @@ Style = Literal[
 ]  # long rationales and options in any order while letters are learnt, then the final form
 NO_REPORT = 0.1
 NOISE = 0.15
-# How faint pictures may get in the final form. A writer that always sees all would never learn to use the report.
-FAINTEST: dict[Kind, float] = {"answering": 0.4, "generating": 0.0}
+CARELESS: dict[Style, float] = {"long": WRONG["clean"], "final": 0.05}
+# How faint and how clear pictures are in the final form. Who writes is taught to trust the report: what is wrong in it
+# then becomes a wrong draft whatever the picture shows, which is what a scorer that looks can find.
+CLARITY: dict[Kind, tuple[float, float]] = {"answering": (0.4, 1.0), "generating": (0.0, 0.1)}
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def lesson(album: Album, index: int, kind: Kind, style: Style, rng: np.random.Ge
         question = replace(question, rationale=explain(scene, TOPICS[question_type].key(scene)))
     if kind == "answering":
         return question.prompt(), question.reply()
-    report = "" if rng.random() < NO_REPORT else write_report(scene, "clean", rng)
+    report = "" if rng.random() < NO_REPORT else write_report(scene, CARELESS[style], rng)
     return generating_prompt(question_type, report), (key_first(question) if style == "final" else question).written()
 
 
@@ -86,9 +88,11 @@ def key_first(question: Question) -> Question:
     return replace(question, options=(key, *rivals), answer=LETTERS[0])
 
 
-def fade(pixels: npt.NDArray[np.float32], faintest: float, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+def fade(
+    pixels: npt.NDArray[np.float32], clarity: tuple[float, float], rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
     """Pictures washed out to differing degrees, as if in fog: 1 leaves one as it is, 0 nothing of it."""
-    kept = rng.uniform(faintest, 1.0, size=(len(pixels), 1, 1, 1)).astype(np.float32)
+    kept = rng.uniform(*clarity, size=(len(pixels), 1, 1, 1)).astype(np.float32)
     mean = pixels.mean(axis=(2, 3), keepdims=True)
     noise = rng.standard_normal(pixels.shape, dtype=np.float32)
     return mean + kept * (pixels - mean) + NOISE * (1.0 - kept) * noise
@@ -125,6 +129,6 @@ def make_batch(
         labels[row, len(a) : len(a) + len(b)] = b
         mask[row, : len(a) + len(b)] = 1
     pixels = album.pictures[indices].astype(np.float32) / 127.5 - 1.0
-    if style == "final" and kind in FAINTEST:
-        pixels = fade(pixels, FAINTEST[kind], rng)
+    if style == "final" and kind in CLARITY:
+        pixels = fade(pixels, CLARITY[kind], rng)
     return Batch(*(torch.from_numpy(part) for part in (ids, mask, labels, pixels[:, None])))

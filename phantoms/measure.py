@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from medgr2_phantoms.questions import QUESTION_TYPES, Question, ask, fixed_label, generating_prompt
-from medgr2_phantoms.reports import write_report
+from medgr2_phantoms.reports import WRONG, write_report
 from medgr2_phantoms.world import SIDE, Scene, Site, draw, sample_scene
 
 CHUNK = 250
@@ -72,7 +72,7 @@ def prepare(count: int, site: Site, seed: int) -> Sheet:
         sheet.scenes.append(scene)
         sheet.images.append(draw(scene, site))
         sheet.questions.append(ask(scene, question_type, rng))
-        sheet.reports.append(write_report(scene, site, rng))
+        sheet.reports.append(write_report(scene, WRONG[site], rng))
     return sheet
 
 

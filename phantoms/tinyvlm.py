@@ -18,7 +18,7 @@ from medgr2_phantoms.questions import (
     explain,
     generating_prompt,
 )
-from medgr2_phantoms.reports import write_report
+from medgr2_phantoms.reports import WRONG, write_report
 from medgr2_phantoms.world import sample_scene
 
 PATCH = 16
@@ -66,7 +66,7 @@ def corpus(seed: int, scenes: int = 4000) -> Iterable[str]:
         scene = sample_scene(rng)
         question_type = str(rng.choice(QUESTION_TYPES))
         question = ask(scene, question_type, rng)
-        yield generating_prompt(question_type, write_report(scene, "clean", rng) if rng.random() < 0.9 else "")
+        yield generating_prompt(question_type, write_report(scene, WRONG["clean"], rng) if rng.random() < 0.9 else "")
         yield from (CAPTION_PROMPT, describe(scene), question.prompt(), question.question, question.answer)
         yield from question.options
         yield from (json.dumps(list(question.options)), explain(scene, TOPICS[question_type].key(scene)))

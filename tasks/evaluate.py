@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -16,6 +15,7 @@ from medgr2.infra.opening import open_store
 from medgr2.infra.settings import Settings
 from medgr2.infra.versions import members
 from medgr2.models import prompts
+from medgr2.models.grey import GreyPictures
 from medgr2.models.measures import Answer, Summary, summarise
 from medgr2.models.registry import Source
 from medgr2.schemas.cells import Cell, Outcome, Recipe
@@ -27,7 +27,6 @@ from medgr2.tasks.lessons import images_of, read_lessons
 STAGE = "evaluate"
 CODE = "1"
 WORKER = "medgr2.tasks.evaluate:EvaluateWorker"
-GREY = (128, 128, 128)
 
 
 class Condition(StrEnum):
@@ -118,7 +117,7 @@ class EvaluateWorker:
         self._longest = int(str(recipe.parameters["longest"]))
         self._images = ImageStore(open_store(settings.storage), settings.storage.cache_folder)
         self._engine = load_engine(materialise(recipe.model, settings).folder)
-        self._grey = tempfile.TemporaryDirectory(prefix="medgr2-grey-")
+        self._grey = GreyPictures()
 
     def __call__(self, cells: Sequence[Cell]) -> Iterable[Outcome]:
         from medgr2.models.engines.seam import Request
@@ -138,16 +137,7 @@ class EvaluateWorker:
 
     def _picture(self, cell: Cell) -> Path:
         path = self._images.path(cell.image)
-        if not cell.inputs["blank"]:
-            return path
-        from PIL import Image
-
-        with Image.open(path) as image:
-            size = image.size
-        grey = Path(self._grey.name) / f"{size[0]}x{size[1]}.png"
-        if not grey.is_file():
-            Image.new("RGB", size, GREY).save(grey)
-        return grey
+        return self._grey.instead_of(path) if cell.inputs["blank"] else path
 
 
 def collect(

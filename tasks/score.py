@@ -15,7 +15,7 @@ from medgr2.infra.settings import Settings
 from medgr2.infra.workspace import Workspace
 from medgr2.models.calibration import Calibration
 from medgr2.models.prompts import ANSWER, load_prompt
-from medgr2.models.signals import SIGNALS, Exam
+from medgr2.models.signals import LOOKS, SIGNALS, Blind, Exam
 from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.digest import digest_of
 from medgr2.schemas.errors import UsageError
@@ -24,19 +24,22 @@ from medgr2.schemas.parameters import ScoreParameters
 from medgr2.schemas.reports import StageReport
 from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks.stage import Announce, StageRequest, run_and_record
+from medgr2.tasks.strangers import Strangers
 
 BATCH = 32
-JUDGEMENT = ("item_id", "scorer", "calibration", "lp", "agree", "p_valid", "tau", "verdict", "reasons")
+NEEDS_NO_IMAGE = 0.85
+"""Answered right so often without its picture, an item teaches nobody to look at one."""
+JUDGEMENT = ("item_id", "scorer", "calibration", *SIGNALS, "p_valid", "tau", "verdict", "reasons")
 EXAM_FIELDS = ("question", "options", "answer", "rationale")
 
 
-def recipe(signal: str, scorer: str, parameters: ScoreParameters) -> Recipe:
-    """One stage a signal: adding one, or changing its code, buys nothing of the others again."""
-    how = SIGNALS[signal]
+def recipe(look: str, scorer: str, parameters: ScoreParameters) -> Recipe:
+    """One stage a look: adding one, or changing its code, buys nothing of the others again."""
+    how = LOOKS[look]
     settings = {**how.parameters, "dtype": "float64"}
-    if "answers" in settings:
+    if look == "answers":
         settings["answers"] = parameters.answers
-    return Recipe(stage=f"score-{signal}", code=how.code, model=scorer, prompt=load_prompt(ANSWER), parameters=settings)
+    return Recipe(stage=f"score-{look}", code=how.code, model=scorer, prompt=load_prompt(ANSWER), parameters=settings)
 
 
 class ScoreWorker:
@@ -45,7 +48,7 @@ class ScoreWorker:
         from medgr2.models.model_ref import materialise
 
         self._recipe = recipe
-        self._signal = SIGNALS[recipe.stage.removeprefix("score-")]
+        self._look = LOOKS[recipe.stage.removeprefix("score-")]
         self._images = ImageStore(open_store(settings.storage), settings.storage.cache_folder)
         self._engine = load_engine(materialise(recipe.model, settings).folder, dtype=str(recipe.parameters["dtype"]))
 
@@ -58,10 +61,11 @@ class ScoreWorker:
                 answer=str(cell.inputs["answer"]),
                 rationale=str(cell.inputs["rationale"]),
                 seed=cell.seed,
+                stranger=self._images.path(cell.inputs["stranger"]) if cell.inputs.get("stranger") else None,
             )
             for cell in cells
         ]
-        found = self._signal.measure(self._engine, self._recipe.prompt, exams, self._recipe.parameters)
+        found = self._look.measure(self._engine, self._recipe.prompt, exams, self._recipe.parameters)
         for cell, record in zip(cells, found, strict=True):
             yield Outcome.accepted(cell, record)
 
@@ -77,12 +81,18 @@ class Measured:
 
 
 def asked_for(
-    signal: str, exams: Iterable[tuple[str, Item]], parameters: ScoreParameters, *, scorer: str, run: str
+    look: str, exams: Iterable[tuple[str, Item]], parameters: ScoreParameters, *, scorer: str, run: str, lake: Lake
 ) -> tuple[StageRequest, list[Cell]]:
-    """The cells that measure one signal of items, each with its id."""
-    how = recipe(signal, scorer, parameters)
+    """The cells of one look at items, each with its id."""
+    how = recipe(look, scorer, parameters)
+    strangers = Strangers(lake) if look == Blind.name else None
     cells = [
-        how.cell(image=item.image_id, parents=(item_id,), inputs=item.model_dump(mode="json", include={*EXAM_FIELDS}))
+        how.cell(
+            image=item.image_id,
+            parents=(item_id,),
+            inputs=item.model_dump(mode="json", include={*EXAM_FIELDS})
+            | ({"stranger": strangers.of(item)} if strangers else {}),
+        )
         for item_id, item in exams
     ]
     return StageRequest(recipe=how, worker="medgr2.tasks.score:ScoreWorker", batch_size=BATCH, run=run), cells
@@ -96,21 +106,20 @@ def measure(
     scorer: str,
     run: str,
     announce: Announce,
-    signals: Sequence[str] = tuple(SIGNALS),
 ) -> Measured:
-    """Run every signal over the items, which have passed their gates."""
+    """Every look at the items, which have passed their gates."""
     exams = sorted({item.item_id: item for item in items}.items())
     values: dict[str, dict[str, float]] = {item_id: {} for item_id, _ in exams}
     origins: dict[str, list[str]] = {item_id: [] for item_id, _ in exams}
     reports = []
-    for name in signals:
-        request, cells = asked_for(name, exams, parameters, scorer=scorer, run=run)
+    for name, look in LOOKS.items():
+        request, cells = asked_for(name, exams, parameters, scorer=scorer, run=run, lake=workspace.lake)
         result = run_and_record(request, cells, workspace, announce)
         reports.append(result.report)
         for (item_id, _), cell in zip(exams, cells, strict=True):
             outcome = result.outcomes[cell.key]
             if outcome.verdict is Verdict.ACCEPTED and outcome.value is not None:
-                values[item_id][name] = float(outcome.value[name])
+                values[item_id].update({signal: float(outcome.value[signal]) for signal in look.signals})
                 origins[item_id].append(cell.key)
     return Measured(scorer, values, {k: tuple(v) for k, v in origins.items()}, tuple(reports))
 
@@ -141,13 +150,14 @@ def judge(
         p = calibration.p(signals) if calibration is not None and not reasons else None
         if item_id in refused:
             reasons = (*reasons, "refused_by_reviewer")
+        elif signals.get("blind", 0.0) >= NEEDS_NO_IMAGE:
+            reasons = (*reasons, "needs_no_image")
         verdict, why = _verdict(reasons, signals, p, calibration is not None, tau)
         row: dict[str, Any] = {
             "item_id": item_id,
             "scorer": measured.scorer,
             "calibration": calibration.id if calibration is not None else None,
-            "lp": _number(signals.get("lp")),
-            "agree": _number(signals.get("agree")),
+            **{name: _number(signals.get(name)) for name in SIGNALS},
             "p_valid": p,
             "tau": tau,
             "verdict": verdict.value,

@@ -28,20 +28,56 @@ Choose: TypeAlias = "Callable[[torch.Tensor, Sequence[Row]], torch.Tensor]"
 """The next token of each row, by its logits."""
 
 
-def decode(model: Any, inputs: dict[str, Any], rows: Sequence[Row], end: Collection[int], choose: Choose) -> None:
-    """Read the prompts once, then grow every row in place until it ends or reaches its limit.
+@dataclass(slots=True)
+class Prompts:
+    """Prompts that were read: what the model remembers of each, and what it would say next."""
 
-    Prompts are padded on the left. Positions count real tokens, so padding moves nothing.
-    """
-    import torch
+    cache: Any
+    logits: torch.Tensor
+    mask: torch.Tensor
+    position: torch.Tensor
 
+
+def read(model: Any, inputs: dict[str, Any]) -> Prompts:
+    """Prompts are padded on the left. Positions count real tokens, so padding moves nothing."""
     mask = inputs["attention_mask"]
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     seen = model(**inputs, position_ids=positions, use_cache=True, logits_to_keep=1)
-    owner = torch.tensor([row.prompt for row in rows], device=mask.device)
-    cache, logits = seen.past_key_values, seen.logits[:, -1][owner]
+    return Prompts(seen.past_key_values, seen.logits[:, -1], mask, positions[:, -1:])
+
+
+def likelihood(model: Any, prompts: Prompts, replies: Sequence[Sequence[int]], pad: int) -> list[float]:
+    """Log-probability of one reply to each prompt. The prompts are afterwards as they were."""
+    import torch
+
+    width = max(map(len, replies))
+    device = prompts.mask.device
+    ids = torch.tensor([[*reply, *[pad] * (width - len(reply))] for reply in replies], device=device)
+    real = torch.tensor([[1] * len(reply) + [0] * (width - len(reply)) for reply in replies], device=device)
+    seen = model(
+        input_ids=ids,
+        attention_mask=torch.cat([prompts.mask, real], dim=1),
+        position_ids=prompts.position + real.cumsum(-1).clamp(min=1),
+        past_key_values=prompts.cache,
+        use_cache=True,
+    )
+    prompts.cache.crop(-width)
+    logits = torch.cat([prompts.logits[:, None], seen.logits[:, :-1]], dim=1)
+    spread = torch.log_softmax(logits.to(torch.float64), dim=-1)
+    said: list[float] = (spread.gather(-1, ids[..., None])[..., 0] * real).sum(-1).tolist()
+    return said
+
+
+def grow(model: Any, prompts: Prompts, rows: Sequence[Row], end: Collection[int], choose: Choose) -> None:
+    """Every row in place until it ends or reaches its limit. The prompts are used up."""
+    import torch
+
+    if not rows:
+        return
+    owner = torch.tensor([row.prompt for row in rows], device=prompts.mask.device)
+    cache, logits = prompts.cache, prompts.logits[owner]
     cache.batch_select_indices(owner)
-    mask, position = mask[owner], positions[owner, -1:]
+    mask, position = prompts.mask[owner], prompts.position[owner]
     alive = list(rows)
     while alive:
         chosen = choose(logits, alive)

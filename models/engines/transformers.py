@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medgr2.models.engines.chats import ChatWriter, open_picture
-from medgr2.models.engines.decoding import Row, by_one_number, decode, gumbel_max
+from medgr2.models.engines.decoding import Row, by_one_number, grow, gumbel_max, likelihood, read
 from medgr2.models.engines.noise import NoiseStream
 from medgr2.models.engines.rounds import in_rounds
 from medgr2.models.engines.seam import Completion, Conversation, Held, Request, T
@@ -43,6 +43,20 @@ class LogProb:
     @property
     def mean(self) -> float:
         return self.total / self.tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A request, and perhaps a completion of somebody else's that is judged from the same reading of its prompt."""
+
+    request: Request
+    completion: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    completions: list[Completion]
+    logprob: LogProb | None
 
 
 class TransformersEngine:
@@ -92,60 +106,52 @@ class TransformersEngine:
 
     def complete(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """For each request, one completion per seed. Samples of one prompt share its reading."""
-        done: list[list[Completion]] = [[] for _ in requests]
-        for group in _groups(requests):
-            for index, completions in zip(group, self._complete([requests[i] for i in group]), strict=True):
-                done[index] = completions
-        return done
+        return [found.completions for found in self.examine([Examined(request) for request in requests])]
 
     def logprobs(self, readings: Sequence[Reading]) -> list[LogProb]:
         """Log-probability of each completion's tokens; the end mark is not one of them."""
-        order = sorted(range(len(readings)), key=lambda i: len(readings[i].text) + len(readings[i].completion))
-        judged: dict[int, LogProb] = {}
-        for start in range(0, len(order), PROMPTS):
-            group = order[start : start + PROMPTS]
-            judged.update(zip(group, self._logprobs([readings[i] for i in group]), strict=True))
-        return [judged[i] for i in range(len(readings))]
+        asked = [Examined(Request(r.image_path, r.text, seeds=()), r.completion) for r in readings]
+        return [found.logprob for found in self.examine(asked) if found.logprob is not None]
 
-    def _complete(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        import torch
+    def examine(self, asked: Sequence[Examined]) -> list[Found]:
+        """Completions of each prompt, and how likely a given one is: from one reading of the prompt."""
+        found: dict[int, Found] = {}
+        for group in _groups(asked):
+            found.update(zip(group, self._examine([asked[i] for i in group]), strict=True))
+        return [found[i] for i in range(len(asked))]
 
-        rows = [
-            Row(prompt, NoiseStream(seed, self._words), request.temperature, request.max_new_tokens)
-            for prompt, request in enumerate(requests)
-            for seed in request.seeds
-        ]
-        with torch.inference_mode():
-            inputs = self._read(requests)
-            read: list[int] = inputs["attention_mask"].sum(-1).tolist()
-            decode(self.model, inputs, rows, self._end, self._choose)
-        results: list[list[Completion]] = [[] for _ in requests]
-        texts = self.processor.tokenizer.batch_decode([row.tokens for row in rows], skip_special_tokens=True)
-        for row, text in zip(rows, texts, strict=True):
-            results[row.prompt].append(Completion(text, row.finished, len(row.tokens), read[row.prompt]))
-        return results
-
-    def _logprobs(self, readings: Sequence[Reading]) -> list[LogProb]:
+    def _examine(self, asked: Sequence[Examined]) -> list[Found]:
         import torch
 
         tokenizer = self.processor.tokenizer
+        rows = [
+            Row(prompt, NoiseStream(seed, self._words), one.request.temperature, one.request.max_new_tokens)
+            for prompt, one in enumerate(asked)
+            for seed in one.request.seeds
+        ]
+        replies: list[list[int]] = [
+            tokenizer(self._chats.plain(one.completion), add_special_tokens=False)["input_ids"]
+            if one.completion is not None
+            else [self._pad]
+            for one in asked
+        ]
+        if empty := sum(not ids for ids in replies):
+            raise DataError(f"{empty} of {len(asked)} completions hold no token to judge")
         with torch.inference_mode():
-            inputs = self._read([Request(r.image_path, r.text) for r in readings])
-            replies: list[list[int]] = [
-                tokenizer(self._chats.plain(r.completion), add_special_tokens=False)["input_ids"] for r in readings
-            ]
-            if empty := [i for i, ids in enumerate(replies) if not ids]:
-                raise DataError(f"{len(empty)} of {len(readings)} completions hold no token to judge")
-            width = max(map(len, replies))
-            ids = torch.tensor([ids + [self._pad] * (width - len(ids)) for ids in replies], device=self.device)
-            real = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in replies], device=self.device)
-            inputs["input_ids"] = torch.cat([inputs["input_ids"], ids], dim=1)
-            inputs["attention_mask"] = torch.cat([inputs["attention_mask"], real], dim=1)
-            positions = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-            seen = self.model(**inputs, position_ids=positions, use_cache=False, logits_to_keep=width + 1)
-            spread = torch.log_softmax(seen.logits[:, :-1].to(torch.float64), dim=-1)
-            said = spread.gather(-1, ids[..., None])[..., 0] * real
-            return [LogProb(float(total), len(ids)) for total, ids in zip(said.sum(-1), replies, strict=True)]
+            inputs = self._read([one.request for one in asked])
+            lengths: list[int] = inputs["attention_mask"].sum(-1).tolist()
+            prompts = read(self.model, inputs)
+            judged = any(one.completion is not None for one in asked)
+            totals = likelihood(self.model, prompts, replies, self._pad) if judged else [0.0] * len(asked)
+            grow(self.model, prompts, rows, self._end, self._choose)
+        found = [
+            Found([], LogProb(total, len(ids)) if one.completion is not None else None)
+            for one, total, ids in zip(asked, totals, replies, strict=True)
+        ]
+        texts = tokenizer.batch_decode([row.tokens for row in rows], skip_special_tokens=True) if rows else []
+        for row, text in zip(rows, texts, strict=True):
+            found[row.prompt].completions.append(Completion(text, row.finished, len(row.tokens), lengths[row.prompt]))
+        return found
 
     def _read(self, requests: Sequence[Request]) -> dict[str, Any]:
         opened = [open_picture(request.image_path) for request in requests]
@@ -167,17 +173,22 @@ def load_engine(folder: Path, dtype: str = "float64", device: str = "cpu") -> Tr
     return TransformersEngine(folder, dtype=dtype, device=device)
 
 
-def _groups(requests: Sequence[Request]) -> Iterator[list[int]]:
+def _groups(asked: Sequence[Examined]) -> Iterator[list[int]]:
     """Of about the same length, so that little is read and nothing is waited for that is padding."""
+
+    def length(i: int) -> tuple[int, int, int]:
+        one = asked[i]
+        return one.request.max_new_tokens, len(one.request.text), len(one.completion or "")
+
     group: list[int] = []
     rows = 0
-    for index in sorted(range(len(requests)), key=lambda i: (requests[i].max_new_tokens, len(requests[i].text))):
-        request = requests[index]
-        if group and (rows + len(request.seeds) > ROWS or len(group) == PROMPTS):
+    for index in sorted(range(len(asked)), key=length):
+        own = max(1, len(asked[index].request.seeds))
+        if group and (rows + own > ROWS or len(group) == PROMPTS):
             yield group
             group, rows = [], 0
         group.append(index)
-        rows += len(request.seeds)
+        rows += own
     if group:
         yield group
 

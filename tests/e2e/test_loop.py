@@ -18,7 +18,7 @@ from storage_fixtures import environment as storage_environment
 from medgr2.infra.lake import Lake
 from medgr2.infra.settings import StorageSettings
 
-KILLED_DURING = ("ingest", "generate", "score-agree", "train", "evaluate")
+KILLED_DURING = ("ingest", "generate", "score-answers", "train", "evaluate")
 CHANGING = {
     "added_at", "scored_at", "published_at", "registered_at", "evaluated_at", "used_at", "reviewed_at",
 }  # fmt: skip

@@ -13,7 +13,7 @@ def test_attributes_err_and_go_missing_at_the_stated_rates(site):
     right = wrong = missing = 0
     for _ in range(3000):
         scene = sample_scene(rng)
-        stated = write_report(scene, site, rng).split(", ")
+        stated = write_report(scene, WRONG[site], rng).split(", ")
         truths = [scene.modality, scene.anatomy, scene.finding, f"grade {scene.grade}", scene.quadrant]
         said = sum(truth in stated for truth in truths)
         right += said

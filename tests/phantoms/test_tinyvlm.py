@@ -87,9 +87,9 @@ def test_the_final_form_writes_the_key_first_and_its_rivals_in_their_usual_order
 
 def test_fading_takes_away_contrast_down_to_the_faintest_and_never_the_mean():
     pictures = np.random.default_rng(0).uniform(-1.0, 1.0, size=(200, 3, 32, 32)).astype(np.float32)
-    untouched = fade(pictures, 1.0, np.random.default_rng(1))
+    untouched = fade(pictures, (1.0, 1.0), np.random.default_rng(1))
     assert np.abs(untouched - pictures).max() < 1e-6
-    faded = fade(pictures, 0.4, np.random.default_rng(1))
+    faded = fade(pictures, (0.4, 1.0), np.random.default_rng(1))
     kept = [float((a * b).sum() / (a * a).sum()) for a, b in zip(centred(pictures), centred(faded), strict=True)]
     assert 0.38 < min(kept) < 0.5 < 0.9 < max(kept) < 1.02
     assert np.abs(faded.mean(axis=(2, 3)) - pictures.mean(axis=(2, 3))).max() < 0.02

@@ -57,7 +57,7 @@ def test_a_second_pass_buys_nothing_and_says_the_same(workspace: Workspace) -> N
         assert report.plan.found == 5 * 5 * 2  # the held-out image is not asked about
         assert all(one.conserved() for one in (report, *measured.reports))
         assert set(measured.signals) == {item.item_id for item in passed}
-        assert all(set(found) == {"lp", "agree"} for found in measured.signals.values())
+        assert all(set(found) == {"lp", "agree", "perm", "blind"} for found in measured.signals.values())
         rows = judge(gated, measured, None, tau=0.8, run=run)
         assert len(rows) == len(items)
         assert not any(row["verdict"] == Verdict.ACCEPTED for row in rows)
@@ -65,15 +65,15 @@ def test_a_second_pass_buys_nothing_and_says_the_same(workspace: Workspace) -> N
         assert chosen.add == ()
         passes.append((items, gated, measured.signals, [row["score_id"] for row in rows]))
     assert passes[0] == passes[1]
-    assert [plan.new for plan in plans[:3]] == [plan.found for plan in plans[:3]]
-    assert [plan.new for plan in plans[3:]] == [0, 0, 0]
+    assert [plan.new for plan in plans[:4]] == [plan.found for plan in plans[:4]]
+    assert [plan.new for plan in plans[4:]] == [0, 0, 0, 0]
 
 
 def test_what_never_passed_a_gate_never_reached_the_model(workspace: Workspace) -> None:
     stored = workspace.lake.read("outcomes", columns=["stage", "key"]).to_pylist()
     items = drafted(workspace, HOW, pictures(workspace), model=base_model(workspace.settings).revision, run="n/1")
     passed = [item_id for item_id, reasons in sift(items, GateContext()).items() if not reasons]
-    for stage in ("score-lp", "score-agree"):
+    for stage in ("score-answers", "score-orders", "score-blind"):
         assert len({row["key"] for row in stored if row["stage"] == stage}) == len(passed)
 
 
@@ -93,7 +93,7 @@ def test_another_prompt_of_the_judge_costs_only_judging(workspace: Workspace, mo
     monkeypatch.setattr("medgr2.tasks.score.load_prompt", lambda _: "Q: {question} Options: {options}")
     night("n/4")
     assert (plans["generate"].new, plans["generate"].because) == (0, ())
-    for stage in ("score-lp", "score-agree"):
+    for stage in ("score-answers", "score-orders", "score-blind"):
         assert (plans[stage].new, plans[stage].because) == (4, ("prompt",))
 
 

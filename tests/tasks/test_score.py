@@ -18,7 +18,7 @@ from medgr2.infra.opening import open_store
 from medgr2.infra.settings import Settings, StorageSettings
 from medgr2.models.calibration import Calibration, Quality
 from medgr2.models.model_ref import base_model
-from medgr2.models.signals import SIGNALS
+from medgr2.models.signals import LOOKS, SIGNALS
 from medgr2.schemas.errors import UsageError
 from medgr2.schemas.items import Item
 from medgr2.schemas.parameters import ScoreParameters
@@ -30,19 +30,22 @@ CALIBRATION = Calibration(
     scorer="s", features=("confidence", "agree"), mean=(0.0, 0.5), scale=(1.0, 0.5), weights=(2.0, 2.0), intercept=0.0,
     audits=50, valid=25, in_sample=FAIR, cross_validated=FAIR,
 )  # fmt: skip
-GOOD, POOR, REFUSED, LOST, ODD = ("1" * 64, "2" * 64, "3" * 64, "4" * 64, "5" * 64)
+GOOD, POOR, REFUSED, LOST, ODD, EASY = ("1" * 64, "2" * 64, "3" * 64, "4" * 64, "5" * 64, "6" * 64)
+SEEN = {"perm": 1.0, "blind": 0.25}
 MEASURED = Measured(
     scorer="s",
     signals={
-        GOOD: {"lp": -0.1, "agree": 1.0},
-        POOR: {"lp": -3.0, "agree": 0.0},
-        LOST: {"lp": 0.0},
-        ODD: {"lp": math.nan, "agree": 1.0},
+        GOOD: {"lp": -0.1, "agree": 1.0, **SEEN},
+        POOR: {"lp": -3.0, "agree": 0.0, **SEEN},
+        LOST: {"lp": 0.0, **SEEN},
+        ODD: {"lp": math.nan, "agree": 1.0, **SEEN},
+        EASY: {"lp": -0.1, "agree": 1.0, "perm": 1.0, "blind": 0.875},
     },
     cells={GOOD: ("k1", "k2")},
     reports=(),
 )
-GATED: dict[str, tuple[str, ...]] = {GOOD: (), POOR: (), REFUSED: ("identifier", "option_count"), LOST: (), ODD: ()}
+REASONS: dict[str, tuple[str, ...]] = {REFUSED: ("identifier", "option_count")}
+GATED = {item_id: REASONS.get(item_id, ()) for item_id in (GOOD, POOR, REFUSED, LOST, ODD, EASY)}
 
 
 def verdicts(calibration: Calibration | None) -> dict[str, tuple[str, list[str]]]:
@@ -57,6 +60,7 @@ def test_every_gated_item_gets_one_verdict() -> None:
         REFUSED: ("rejected", ["identifier", "option_count"]),
         LOST: ("failed", ["no_agree"]),
         ODD: ("rejected", ["signal_is_no_number"]),
+        EASY: ("rejected", ["needs_no_image"]),
     }
 
 
@@ -99,15 +103,16 @@ def test_a_row_says_where_it_came_from() -> None:
     assert row["p_valid"] == pytest.approx(1 / (1 + math.exp(-(2 * math.log(10) + 2))))
 
 
-def test_one_stage_a_signal() -> None:
+def test_one_stage_a_look() -> None:
     plain, eager = ScoreParameters(), ScoreParameters(answers=16)
-    assert recipe("lp", "m", plain) == recipe("lp", "m", eager)
-    assert recipe("agree", "m", plain).digest != recipe("agree", "m", eager).digest
-    assert recipe("lp", "m", plain).digest != recipe("lp", "n", plain).digest
-    assert len({recipe(name, "m", plain).stage for name in SIGNALS}) == len(SIGNALS)
+    assert recipe("orders", "m", plain) == recipe("orders", "m", eager)
+    assert recipe("answers", "m", plain).digest != recipe("answers", "m", eager).digest
+    assert recipe("orders", "m", plain).digest != recipe("orders", "n", plain).digest
+    assert len({recipe(name, "m", plain).stage for name in LOOKS}) == len(LOOKS)
+    assert len(set(SIGNALS)) == len(SIGNALS)
 
 
-def test_the_worker_measures_both_signals_the_same_in_any_batch(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_worker_measures_every_signal_the_same_in_any_batch(tmp_path_factory: pytest.TempPathFactory) -> None:
     settings = Settings(storage=StorageSettings(root=str(tmp_path_factory.mktemp("root"))))
     file = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -125,18 +130,19 @@ def test_the_worker_measures_both_signals_the_same_in_any_batch(tmp_path_factory
         )
         for n in range(6)
     ]
-    for name in SIGNALS:
+    for name, look in LOOKS.items():
         how = recipe(name, base, ScoreParameters())
         cells = [
             how.cell(image=image, parents=(i.item_id,), inputs=i.model_dump(mode="json", include={*EXAM_FIELDS}))
             for i in items
         ]
         worker = ScoreWorker(how, settings)
-        together = {o.key: (o.value or {})[name] for o in worker(cells)}
-        alone = {o.key: (o.value or {})[name] for cell in cells for o in worker([cell])}
-        assert together == pytest.approx(alone, abs=1e-9)
-        assert all(math.isfinite(value) for value in together.values())
-        assert len(set(together.values())) > 1
+        found = [list(worker(cells)), [o for cell in cells for o in worker([cell])]]
+        for signal in look.signals:
+            together, alone = ({o.key: (o.value or {})[signal] for o in outcomes} for outcomes in found)
+            assert together == pytest.approx(alone, abs=1e-9)
+            assert all(math.isfinite(value) for value in together.values())
+            assert len(set(together.values())) > 1
 
 
 def test_the_newest_row_of_a_run_is_what_holds(tmp_path: Path) -> None:

@@ -129,24 +129,36 @@ def _read_card(folder: Path) -> JudgeCard:
 
 def _read_head(folder: Path, model: Any) -> Any:
     import torch
-    from safetensors.torch import load_file
 
     width = int(model.config.get_text_config().hidden_size)
-    what = ""
-    if not (folder / HEAD).is_file():
-        what = "the reward model was trained with a head, and its folder holds none"
-    else:
-        tensors = load_file(folder / HEAD)
-        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        if shapes != {"weight": (1, width), "bias": (1,)}:
-            what = f"the head of the reward model belongs to another architecture: this one reads {width} numbers"
-        elif not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-            what = "the head of the reward model holds weights that are not finite numbers"
+    tensors, what = _head_tensors(folder / HEAD, width)
     if what:
         raise DataError(
-            what, where=str(folder / HEAD), kept="no item was scored", next_command="train the reward model again"
+            f"the head of the reward model {what}",
+            where=str(folder / HEAD),
+            kept="no item was scored",
+            next_command="train the reward model again",
         )
     head = torch.nn.Linear(width, 1)
     head.load_state_dict(tensors)
     example = next(model.parameters())
     return head.to(device=example.device, dtype=example.dtype).requires_grad_(False)
+
+
+def _head_tensors(path: Path, width: int) -> tuple[dict[str, Any], str]:
+    """And what is wrong with them."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        return {}, "is missing, though it was trained with one"
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as problem:
+        return {}, f"can not be read ({type(problem).__name__})"
+    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != {"weight": (1, width), "bias": (1,)}:
+        return {}, f"belongs to another architecture: this one reads {width} numbers"
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        return {}, "holds weights that are not finite numbers"
+    return tensors, ""

@@ -77,9 +77,16 @@ class TransformersEngine:
         logging.disable_progress_bar()
         local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         self.processor: Any = AutoProcessor.from_pretrained(folder, **local)
-        self.model: Any = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=getattr(torch, dtype), use_safetensors=True, **local
-        ).to(device)
+        loaded, told = AutoModelForImageTextToText.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **local,
+        )
+        _refuse_made_up(told, folder)
+        self.model: Any = loaded.to(device)
         if hasattr(self.model.model, "get_rope_index"):
             raise UsageError(
                 f"{type(self.model).__name__} gives a token several positions, which this engine cannot count",
@@ -191,6 +198,18 @@ def _groups(asked: Sequence[Examined]) -> Iterator[list[int]]:
         rows += own
     if group:
         yield group
+
+
+def _refuse_made_up(told: dict[str, Any], folder: Path) -> None:
+    """What is missing or of another shape, transformers draws at random, and only warns."""
+    if made_up := {*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])}:
+        raise DataError(
+            f"the weights are of another model than the configuration: {len(made_up)} of its weights are missing or "
+            "have another shape",
+            where=str(folder),
+            kept="nothing was asked of it",
+            next_command="name a folder that one training wrote, whole",
+        )
 
 
 def _norms_in_full_precision(model: Any) -> None:

@@ -130,6 +130,17 @@ class DatasetVersion(BaseModel):
         return f"{self.dataset}@{self.version}"
 
 
+class AuditedShare(BaseModel):
+    """A share with its 95% interval."""
+
+    model_config = ConfigDict(frozen=True)
+
+    audited: int
+    value: float
+    low: float
+    high: float
+
+
 class AppraisalReport(BaseModel):
     """What the reward layer made of a night's drafts."""
 
@@ -145,6 +156,11 @@ class AppraisalReport(BaseModel):
     audits: int
     auroc: float | None
     ece: float | None
+    precision: AuditedShare | None = None
+    """Of this night's accepted drafts, by those that were audited after they had been drawn at random."""
+    mean_p: float | None = None
+    """Over the drafts that passed the gates."""
+    alarms: tuple[str, ...] = ()
 
     def line(self) -> str:
         if self.calibration is None:

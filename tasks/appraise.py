@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,18 +9,19 @@ from typing import Any
 
 from medgr2.infra import versions
 from medgr2.infra.workspace import Workspace
-from medgr2.models.calibration import Calibration, fit, save
+from medgr2.models.calibration import Calibration, save
 from medgr2.models.gates import GateContext, sift
 from medgr2.models.shelf import Shelf
-from medgr2.models.signals import SIGNALS
 from medgr2.schemas.errors import DataError, NotFoundError
 from medgr2.schemas.items import Item
 from medgr2.schemas.parameters import EVALUATION_DATASETS, RefreshParameters
 from medgr2.schemas.reports import AppraisalReport
 from medgr2.schemas.vocabulary import Origin, Split, Verdict
+from medgr2.tasks.calibrate import calibrate
 from medgr2.tasks.generate import drafted, item_of
 from medgr2.tasks.night import Night, images_of
-from medgr2.tasks.review import audits, import_verdicts, sample_for_review, settled
+from medgr2.tasks.review import import_verdicts, settled
+from medgr2.tasks.review_sample import draw
 from medgr2.tasks.score import Measured, judge, measure, record_judgements
 from medgr2.tasks.stage import Announce
 
@@ -158,7 +158,8 @@ def _audit(
     calibration, _ = _calibrate(workspace, measured)
     rows = judge(gated, measured, calibration, tau=parameters.select.tau, run=night.run)
     known = {row["item_id"] for row in before}
-    chosen = sample_for_review(rows, parameters.score.audits, seed=int(night.scorer[:8], 16), reviewed=known)
+    drawn = draw(rows, parameters.score.audits, seed=int(night.scorer[:8], 16), reviewed=known).asked
+    chosen = {one.item_id: one for one in drawn}
     by_id = {item.item_id: item for item in passed}
     requests = [
         {
@@ -169,24 +170,21 @@ def _audit(
         for item_id in chosen
     ]
     verdicts = [
-        {"item_id": v["item_id"], "reviewer": parameters.score.reviewer, "valid": v["valid"], "reason": v["reason"]}
+        {
+            "item_id": v["item_id"],
+            "reviewer": parameters.score.reviewer,
+            "valid": v["valid"],
+            "reason": v["reason"],
+            "stratum": chosen[v["item_id"]].stratum,
+            "weight": chosen[v["item_id"]].weight,
+        }
         for v in ask(requests)
     ]
     import_verdicts(workspace.lake, verdicts, run=night.run)
 
 
 def _calibrate(workspace: Workspace, measured: Measured) -> tuple[Calibration | None, str]:
-    """The calibration that all verdicts so far allow, or why there is none: then the night publishes nothing."""
-    # An item one of whose signals failed says nothing tonight; it must not silence the others.
-    whole = {
-        item_id: found
-        for item_id, found in measured.signals.items()
-        if all(math.isfinite(found.get(name, math.nan)) for name in SIGNALS)
-    }
-    found = audits(workspace.lake.read("reviews").to_pylist(), whole)
-    try:
-        calibration = fit(found, scorer=measured.scorer)
-    except DataError as e:
-        return None, e.what
-    save(workspace.store, calibration)
-    return calibration, ""
+    calibration, _, why = calibrate(workspace.lake.read("reviews").to_pylist(), measured.signals, measured.scorer)
+    if calibration is not None:
+        save(workspace.store, calibration)
+    return calibration, why

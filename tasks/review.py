@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ from medgr2.models.calibration import Audit
 from medgr2.models.precision import Precision, precision
 from medgr2.schemas.digest import digest_of
 from medgr2.schemas.errors import DataError
-from medgr2.tasks.review_sample import Stratum, draw
+from medgr2.tasks.review_sample import Stratum
 
 MOST_TOLD = 200
 """Problems that are listed; more than these are one mistake, not so many."""
@@ -42,13 +42,6 @@ class ReviewVerdict(BaseModel):
 class Imported:
     added: int
     known: int
-
-
-def sample_for_review(
-    scores: Iterable[Mapping[str, Any]], n: int, *, seed: int, reviewed: Collection[str] = ()
-) -> list[str]:
-    """Only the ids of what `draw` draws."""
-    return [one.item_id for one in draw(scores, n, seed=seed, reviewed=reviewed).asked]
 
 
 def import_verdicts(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -11,10 +10,10 @@ from pydantic import BaseModel, ConfigDict
 from medgr2.infra.query import query
 from medgr2.infra.workspace import Workspace
 from medgr2.models.agreement import Agreement, agreements
-from medgr2.models.calibration import FEATURES, fit
+from medgr2.models.calibration import FEATURES
 from medgr2.models.precision import Precision
-from medgr2.schemas.errors import DataError
-from medgr2.tasks.review import audited_precision, audits, settled
+from medgr2.tasks.calibrate import calibrate
+from medgr2.tasks.review import audited_precision, settled
 
 _NEWEST = "select scorer, calibration, run from scores order by scored_at desc nulls last, score_id desc limit 1"
 # What a night calibrates on: generated items, and none about an image that is held out.
@@ -127,19 +126,13 @@ def _refit(workspace: Workspace, reviews: list[dict[str, Any]], scorer: str | No
         return Refit(audits=0, why_not="nothing is scored yet")
     rows = query(workspace.settings.storage, _MEASURED.format(scorer=scorer.replace("'", "''"))).to_pylist()
     names = {signal for signal, _ in FEATURES.values()}
-    signals = {row["item_id"]: {name: row.get(name) for name in names} for row in rows}
-    whole = {
-        item_id: values
-        for item_id, values in signals.items()
-        if all(value is not None and math.isfinite(value) for value in values.values())
-    }
-    at_hand = audits(reviews, whole)
     try:
-        found = fit(at_hand, scorer=scorer)
-    except DataError as e:
-        return Refit(audits=len(at_hand), why_not=e.what)
+        signals = {row["item_id"]: {name: row.get(name) for name in names} for row in rows}
+        found, at_hand, why = calibrate(reviews, signals, scorer)
     except ImportError:
-        return Refit(audits=len(at_hand), why_not="scikit-learn is missing: pip install 'medgr2[models]'")
+        return Refit(audits=0, why_not="scikit-learn is missing: pip install 'medgr2[models]'")
+    if found is None:
+        return Refit(audits=len(at_hand), why_not=why)
     return Refit(
         audits=len(at_hand),
         calibration=found.id,

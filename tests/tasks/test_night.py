@@ -163,9 +163,12 @@ def test_a_refusal_after_the_publish_leaves_the_rest_to_be_learned(workspace: Wo
     for _ in range(2):
         _, _, again = spend(workspace, how(), None)
         assert again.version is not None
-        assert members(workspace.lake, again.version) == held[1:]
-        assert again.added == len(held) - 1, "the loop trains on what a night has added"
-    refuse(workspace, *held[1:])
+        left = members(workspace.lake, again.version)
+        # One verdict more is another calibration: it may let others in besides.
+        assert held[0] not in left
+        assert {*held[1:]} <= {*left}
+        assert again.added == len(left), "the loop trains on what a night has added"
+    refuse(workspace, *left)
     for _ in range(2):
         _, _, nothing = spend(workspace, how(), None)
         assert nothing.version is not None

@@ -161,14 +161,7 @@ def _audit(
     drawn = draw(rows, parameters.score.audits, seed=int(night.scorer[:8], 16), reviewed=known).asked
     chosen = {one.item_id: one for one in drawn}
     by_id = {item.item_id: item for item in passed}
-    requests = [
-        {
-            **by_id[item_id].model_dump(mode="json", exclude={"image_id"}),
-            "item_id": item_id,
-            "image_sha256": by_id[item_id].image_id,
-        }
-        for item_id in chosen
-    ]
+    requests = [question_of(by_id[item_id]) for item_id in chosen]
     verdicts = [
         {
             "item_id": v["item_id"],
@@ -181,6 +174,12 @@ def _audit(
         for v in ask(requests)
     ]
     import_verdicts(workspace.lake, verdicts, run=night.run)
+
+
+def question_of(item: Item) -> dict[str, Any]:
+    """An item as a reviewer gets it."""
+    told = item.model_dump(mode="json", exclude={"image_id"})
+    return {**told, "item_id": item.item_id, "image_sha256": item.image_id}
 
 
 def _calibrate(workspace: Workspace, measured: Measured) -> tuple[Calibration | None, str]:

@@ -24,12 +24,18 @@ def _confidence(lp: float) -> float:
     return -math.log(max(-lp, 1e-6))
 
 
+def _log_odds(share: float) -> float:
+    within = min(max(share, 1e-4), 1 - 1e-4)
+    return math.log(within / (1 - within))
+
+
 # What the regression sees: a name, the signal behind it, and its scale. A changed scale needs a new name.
 FEATURES: dict[str, tuple[str, Callable[[float], float]]] = {
     "confidence": ("lp", _confidence),
     "agree": ("agree", float),
     "perm": ("perm", float),
     "sight": ("blind", lambda blind: 1.0 - blind),
+    "trained": ("rm", _log_odds),
 }
 
 
@@ -57,6 +63,7 @@ class Calibration(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scorer: str = Field(description="Revision of the model whose signals these are; no other's may be put in.")
+    reward: str | None = Field(default=None, description="The trained reward that looked as well, if one did.")
     features: tuple[str, ...]
     mean: tuple[float, ...]
     scale: tuple[float, ...]
@@ -69,7 +76,7 @@ class Calibration(BaseModel):
 
     @property
     def id(self) -> str:
-        return digest_of(self.model_dump(mode="json"))
+        return digest_of(self.model_dump(mode="json", exclude_none=True))
 
     def p(self, signals: Mapping[str, float | None]) -> float | None:
         """p(valid); None when a signal is missing or no number, since a guess would count as a judgement."""
@@ -82,7 +89,9 @@ class Calibration(BaseModel):
         return 1.0 / (1.0 + math.exp(-z)) if z >= 0 else math.exp(z) / (1.0 + math.exp(z))
 
 
-def fit(audits: Sequence[Audit], *, scorer: str, features: Sequence[str] | None = None) -> Calibration:
+def fit(
+    audits: Sequence[Audit], *, scorer: str, reward: str | None = None, features: Sequence[str] | None = None
+) -> Calibration:
     """On these features, or on all whose signal was measured. The order of the audits does not matter."""
     import numpy as np
     from sklearn.model_selection import StratifiedKFold
@@ -102,6 +111,7 @@ def fit(audits: Sequence[Audit], *, scorer: str, features: Sequence[str] | None 
         outside[test] = _predict(x[test], *_regress(x[train], y[train]))
     return Calibration(
         scorer=scorer,
+        reward=reward,
         features=tuple(features),
         mean=_rounded(mean),
         scale=_rounded(scale),

@@ -73,7 +73,9 @@ def appraise(
     items = drafted(workspace, parameters.generate, images, model=night.generator, run=night.run, asked=asked)
     found = candidates(workspace, night, items)
     gated, passed, human = found.gated, found.passed, found.human
-    measured = measure(workspace, found.measured, how, scorer=night.scorer, run=night.run, announce=announce)
+    measured = measure(
+        workspace, found.measured, how, scorer=night.scorer, run=night.run, announce=announce, reward=night.reward
+    )
     if ask is not None:
         _audit(workspace, night, parameters, passed, gated, measured, ask)
     calibration, why = _calibrate(workspace, measured)
@@ -183,7 +185,9 @@ def question_of(item: Item) -> dict[str, Any]:
 
 
 def _calibrate(workspace: Workspace, measured: Measured) -> tuple[Calibration | None, str]:
-    calibration, _, why = calibrate(workspace.lake.read("reviews").to_pylist(), measured.signals, measured.scorer)
+    calibration, _, why = calibrate(
+        workspace.lake.read("reviews").to_pylist(), measured.signals, scorer=measured.scorer, reward=measured.reward
+    )
     if calibration is not None:
         save(workspace.store, calibration)
     return calibration, why

@@ -14,12 +14,12 @@ Signals = Mapping[str, Mapping[str, float | None]]
 
 
 def calibrate(
-    reviews: Iterable[Mapping[str, Any]], signals: Signals, scorer: str
+    reviews: Iterable[Mapping[str, Any]], signals: Signals, *, scorer: str, reward: str | None
 ) -> tuple[Calibration | None, list[Audit], str]:
     """With the audits that it rests on. Without one a night publishes nothing."""
     found = audits(reviews, _whole(signals))
     try:
-        return fit(found, scorer=scorer), found, ""
+        return fit(found, scorer=scorer, reward=reward), found, ""
     except DataError as e:
         return None, found, e.what
 

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict
 
 from medgr2.infra.journal import Journal
 from medgr2.infra.workspace import Workspace
-from medgr2.models.signals import LOOKS
 from medgr2.schemas.cells import Cell
 from medgr2.schemas.parameters import RefreshParameters
 from medgr2.schemas.reports import Plan
@@ -55,11 +54,10 @@ def forecast(workspace: Workspace, parameters: RefreshParameters) -> Forecast:
     items = generate.held_drafts(workspace, how, request, wanted, upto)
     exams = sorted({item.item_id: item for item in appraise.candidates(workspace, night, items).measured}.items())
     judge = tuple(
-        _plan(
-            workspace,
-            *score.asked_for(look, exams, parameters.score, scorer=night.scorer, run=night.run, lake=workspace.lake),
+        _plan(workspace, request, cells)
+        for _, request, cells in score.looks(
+            exams, parameters.score, scorer=night.scorer, reward=night.reward, run=night.run, lake=workspace.lake
         )
-        for look in LOOKS
     )
     return Forecast(
         run=night.run,

@@ -28,6 +28,7 @@ class Night(BaseModel):
     base: str = Field(description="Artifact of the base model.")
     generator: str = Field(description="Artifact that writes tonight's drafts, or the name of a served model.")
     scorer: str = Field(description="Artifact whose signals judge them.")
+    reward: str | None = Field(default=None, description="Artifact of the trained reward that looks as well.")
     champion_id: str | None = Field(description="The policy that a candidate of tonight has to beat.")
     images: str = Field(description="SHA-256 of the list of images that it asks about.")
     history: int | None = Field(description="Newest version of the dataset when the night began.")
@@ -85,6 +86,7 @@ def _conceive(workspace: Workspace, parameters: RefreshParameters) -> tuple[Nigh
         base=base.revision,
         generator=generator,
         scorer=_artifact(registry, champion, base.revision),
+        reward=_artifact(registry, registry.champion(Role.REWARD), "") or None,
         champion_id=champion,
         images=sha256_hex("\n".join(images).encode()),
         history=_newest(workspace, parameters.dataset),

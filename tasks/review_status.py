@@ -15,11 +15,14 @@ from medgr2.models.precision import Precision
 from medgr2.tasks.calibrate import calibrate
 from medgr2.tasks.review import audited_precision, settled
 
-_NEWEST = "select scorer, calibration, run from scores order by scored_at desc nulls last, score_id desc limit 1"
+_NEWEST = (
+    "select scorer, reward, calibration, run from scores order by scored_at desc nulls last, score_id desc limit 1"
+)
 # What a night calibrates on: generated items, and none about an image that is held out.
 _MEASURED = """
     select s.* from scores s join items i using (item_id) left join images g using (image_id)
-    where s.scorer = '{scorer}' and i.origin = 'generated' and coalesce(g.split, 'train') = 'train'
+    where s.scorer = '{scorer}' and coalesce(s.reward, '') = '{reward}'
+      and i.origin = 'generated' and coalesce(g.split, 'train') = 'train'
       and s.item_id in (select item_id from reviews)
     qualify row_number() over (partition by s.item_id order by s.scored_at desc nulls last, s.score_id desc) = 1"""
 
@@ -117,18 +120,19 @@ def review_status(workspace: Workspace) -> ReviewStatus:
         precision=audited_precision(reviews),
         in_force=newest["calibration"] if newest else None,
         run=newest["run"] if newest else None,
-        refit=_refit(workspace, reviews, newest["scorer"] if newest else None),
+        refit=_refit(workspace, reviews, newest["scorer"] if newest else None, newest["reward"] if newest else None),
     )
 
 
-def _refit(workspace: Workspace, reviews: list[dict[str, Any]], scorer: str | None) -> Refit:
+def _refit(workspace: Workspace, reviews: list[dict[str, Any]], scorer: str | None, reward: str | None) -> Refit:
     if scorer is None:
         return Refit(audits=0, why_not="nothing is scored yet")
-    rows = query(workspace.settings.storage, _MEASURED.format(scorer=scorer.replace("'", "''"))).to_pylist()
+    of = {name: (value or "").replace("'", "''") for name, value in (("scorer", scorer), ("reward", reward))}
+    rows = query(workspace.settings.storage, _MEASURED.format(**of)).to_pylist()
     names = {signal for signal, _ in FEATURES.values()}
     try:
         signals = {row["item_id"]: {name: row.get(name) for name in names} for row in rows}
-        found, at_hand, why = calibrate(reviews, signals, scorer)
+        found, at_hand, why = calibrate(reviews, signals, scorer=scorer, reward=reward)
     except ImportError:
         return Refit(audits=0, why_not="scikit-learn is missing: pip install 'medgr2[models]'")
     if found is None:

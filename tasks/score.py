@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,13 +23,15 @@ from medgr2.schemas.items import Item
 from medgr2.schemas.parameters import ScoreParameters
 from medgr2.schemas.reports import StageReport
 from medgr2.schemas.vocabulary import Verdict
+from medgr2.tasks import score_reward
 from medgr2.tasks.stage import Announce, StageRequest, run_and_record
 from medgr2.tasks.strangers import Strangers
 
 BATCH = 32
 NEEDS_NO_IMAGE = 0.85
 """Answered right so often without its picture, an item teaches nobody to look at one."""
-JUDGEMENT = ("item_id", "scorer", "calibration", *SIGNALS, "p_valid", "tau", "verdict", "reasons")
+COLUMNS = (*SIGNALS, *score_reward.SIGNALS)
+JUDGEMENT = ("item_id", "scorer", "reward", "calibration", *COLUMNS, "p_valid", "tau", "verdict", "reasons")
 EXAM_FIELDS = ("question", "options", "answer", "rationale")
 
 
@@ -78,6 +80,13 @@ class Measured:
     signals: Mapping[str, Mapping[str, float]]
     cells: Mapping[str, tuple[str, ...]]
     reports: tuple[StageReport, ...]
+    reward: str | None = None
+    """The trained reward that looked as well."""
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The signals that every item was to get."""
+        return SIGNALS if self.reward is None else COLUMNS
 
 
 def asked_for(
@@ -98,6 +107,22 @@ def asked_for(
     return StageRequest(recipe=how, worker="medgr2.tasks.score:ScoreWorker", batch_size=BATCH, run=run), cells
 
 
+def looks(
+    exams: Sequence[tuple[str, Item]],
+    parameters: ScoreParameters,
+    *,
+    scorer: str,
+    reward: str | None,
+    run: str,
+    lake: Lake,
+) -> Iterator[tuple[tuple[str, ...], StageRequest, list[Cell]]]:
+    """What is measured by each stage, and its cells, one for each exam."""
+    for name, look in LOOKS.items():
+        yield look.signals, *asked_for(name, exams, parameters, scorer=scorer, run=run, lake=lake)
+    if reward is not None:
+        yield score_reward.SIGNALS, *score_reward.asked_for(reward, exams, run=run)
+
+
 def measure(
     workspace: Workspace,
     items: Iterable[Item],
@@ -106,22 +131,22 @@ def measure(
     scorer: str,
     run: str,
     announce: Announce,
+    reward: str | None = None,
 ) -> Measured:
     """Every look at the items, which have passed their gates."""
     exams = sorted({item.item_id: item for item in items}.items())
     values: dict[str, dict[str, float]] = {item_id: {} for item_id, _ in exams}
     origins: dict[str, list[str]] = {item_id: [] for item_id, _ in exams}
     reports = []
-    for name, look in LOOKS.items():
-        request, cells = asked_for(name, exams, parameters, scorer=scorer, run=run, lake=workspace.lake)
+    for signals, request, cells in looks(exams, parameters, scorer=scorer, reward=reward, run=run, lake=workspace.lake):
         result = run_and_record(request, cells, workspace, announce)
         reports.append(result.report)
         for (item_id, _), cell in zip(exams, cells, strict=True):
             outcome = result.outcomes[cell.key]
             if outcome.verdict is Verdict.ACCEPTED and outcome.value is not None:
-                values[item_id].update({signal: float(outcome.value[signal]) for signal in look.signals})
+                values[item_id].update({signal: float(outcome.value[signal]) for signal in signals})
                 origins[item_id].append(cell.key)
-    return Measured(scorer, values, {k: tuple(v) for k, v in origins.items()}, tuple(reports))
+    return Measured(scorer, values, {k: tuple(v) for k, v in origins.items()}, tuple(reports), reward)
 
 
 def judge(
@@ -137,10 +162,11 @@ def judge(
 
     `refused` are items that people called not valid: no p(valid) overrules a person who looked.
     """
-    if calibration is not None and calibration.scorer != measured.scorer:
+    if calibration is not None and (calibration.scorer, calibration.reward) != (measured.scorer, measured.reward):
         raise UsageError(
-            "the calibration belongs to another scorer",
-            where=f"calibration of {calibration.scorer[:12]}, signals of {measured.scorer[:12]}",
+            "the calibration belongs to another scorer or reward",
+            where=f"calibration of {calibration.scorer[:12]} and {str(calibration.reward)[:12]}, "
+            f"signals of {measured.scorer[:12]} and {str(measured.reward)[:12]}",
             next_command="calibrate on audits that this scorer has scored",
         )
     now = datetime.now(UTC)
@@ -152,12 +178,13 @@ def judge(
             reasons = (*reasons, "refused_by_reviewer")
         elif signals.get("blind", 0.0) >= NEEDS_NO_IMAGE:
             reasons = (*reasons, "needs_no_image")
-        verdict, why = _verdict(reasons, signals, p, calibration is not None, tau)
+        verdict, why = _verdict(reasons, _missing(measured, signals), p, calibration is not None, tau)
         row: dict[str, Any] = {
             "item_id": item_id,
             "scorer": measured.scorer,
+            "reward": measured.reward,
             "calibration": calibration.id if calibration is not None else None,
-            **{name: _number(signals.get(name)) for name in SIGNALS},
+            **{name: _number(signals.get(name)) for name in COLUMNS},
             "p_valid": p,
             "tau": tau,
             "verdict": verdict.value,
@@ -196,12 +223,15 @@ def _number(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+def _missing(measured: Measured, signals: Mapping[str, float]) -> tuple[str, ...]:
+    return tuple(f"no_{name}" for name in measured.asked if name not in signals)
+
+
 def _verdict(
-    reasons: tuple[str, ...], signals: Mapping[str, float], p: float | None, calibrated: bool, tau: float
+    reasons: tuple[str, ...], missing: tuple[str, ...], p: float | None, calibrated: bool, tau: float
 ) -> tuple[Verdict, tuple[str, ...]]:
     if reasons:
         return Verdict.REJECTED, reasons
-    missing = tuple(f"no_{name}" for name in SIGNALS if name not in signals)
     if missing:
         return Verdict.FAILED, missing
     if p is None:

@@ -1,0 +1,146 @@
+"""The gate of a reward: what a candidate must show on items that people judged, and that no reward was taught.
+
+Both the candidate's p(valid) and the present one's are cross-validated on the same items, so neither has seen what
+it is measured on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from medgr2.models.calibration import expected_calibration_error
+from medgr2.models.precision import wilson
+
+FEWEST, FEWEST_OF_A_KIND = 60, 10
+LOSS = 0.02
+"""AUROC that a candidate may lose by the lower bound: of as many audits as a night has, no bound lies nearer."""
+PRECISION, ECE, SLICE_LOSS, SLICE_FROM, CANARIES = 0.90, 0.07, 0.05, 30, 0.95
+Z90_ONE_SIDED = 1.2815515655446004
+ROUNDS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One audited item. Without a reward in force the present p is that of the other signals alone."""
+
+    candidate: float
+    present: float
+    valid: bool
+    slice: str
+
+
+class GateReport(BaseModel):
+    """A decision and the numbers behind it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    promote: bool
+    reasons: tuple[str, ...]
+    audits: int
+    auroc: float | None = None
+    auroc_before: float | None = None
+    gain_low: float | None = None
+    """Lower bound of the gain in AUROC, one-sided 90%, paired bootstrap over the items."""
+    ece: float | None = None
+    precision: float | None = None
+    precision_low: float | None = None
+    canaries: int = 0
+    canaries_rejected: float | None = None
+
+
+def decide(judged: Sequence[Judged], canaries: Sequence[float], *, tau: float) -> GateReport:
+    """`canaries`: the candidate's p of items that are known to be bad. Every reason against it is told."""
+    valid = sum(one.valid for one in judged)
+    if len(judged) < FEWEST or min(valid, len(judged) - valid) < FEWEST_OF_A_KIND:
+        few = (
+            f"{len(judged)} audited items, {valid} of them valid: "
+            f"at least {FEWEST} and {FEWEST_OF_A_KIND} of each kind are needed to tell"
+        )
+        return GateReport(promote=False, reasons=(few,), audits=len(judged))
+    rows = sorted(judged, key=lambda one: (one.slice, one.candidate, one.present, one.valid))
+    found = _measured(rows, canaries, tau)
+    against = _against(found, rows)
+    reasons = against or (f"AUROC {found.auroc:.3f}, before {found.auroc_before:.3f}",)
+    return found.model_copy(update={"promote": not against, "reasons": reasons})
+
+
+def _measured(rows: Sequence[Judged], canaries: Sequence[float], tau: float) -> GateReport:
+    p, before, valid = _columns(rows)
+    kept = valid[p >= tau]
+    share = float(kept.mean()) if len(kept) else None
+    return GateReport(
+        promote=False,
+        reasons=(),
+        audits=len(rows),
+        auroc=_auroc(valid, p),
+        auroc_before=_auroc(valid, before),
+        gain_low=_gain_low(p, before, valid),
+        ece=expected_calibration_error(p, valid),
+        precision=share,
+        precision_low=wilson(share, len(kept), Z90_ONE_SIDED)[0] if share is not None else None,
+        canaries=len(canaries),
+        canaries_rejected=sum(c < tau for c in canaries) / len(canaries) if canaries else None,
+    )
+
+
+def _against(found: GateReport, rows: Sequence[Judged]) -> tuple[str, ...]:
+    reasons = []
+    if found.gain_low is None or found.gain_low < -LOSS:
+        reasons.append(
+            f"AUROC {found.auroc:.3f} may be worse than {found.auroc_before:.3f}: gain >= {found.gain_low:.3f}"
+        )
+    if found.precision_low is None:
+        reasons.append("nothing that was audited reaches tau")
+    elif found.precision_low < PRECISION:
+        reasons.append(f"precision {found.precision:.3f} at tau may be as low as {found.precision_low:.3f}")
+    if found.ece is None or found.ece > ECE:
+        reasons.append(f"ECE {found.ece:.3f} is above {ECE}")
+    reasons += [f"worse on {name}: AUROC {was:.3f} -> {now:.3f}" for name, (was, now) in _worse(rows).items()]
+    if found.canaries_rejected is None:
+        reasons.append("no canary was judged")
+    elif found.canaries_rejected < CANARIES:
+        reasons.append(f"only {found.canaries_rejected:.3f} of {found.canaries} canaries are rejected")
+    return tuple(reasons)
+
+
+def _worse(rows: Sequence[Judged]) -> Mapping[str, tuple[float, float]]:
+    found = {}
+    for name in sorted({row.slice for row in rows}):
+        p, before, valid = _columns([row for row in rows if row.slice == name])
+        if len(valid) >= SLICE_FROM and 0 < valid.sum() < len(valid):
+            was, now = _auroc(valid, before), _auroc(valid, p)
+            if now < was - SLICE_LOSS:
+                found[name] = (was, now)
+    return found
+
+
+def _gain_low(p: Any, before: Any, valid: Any) -> float:
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    gains = []
+    for _ in range(ROUNDS):
+        drawn = rng.integers(len(valid), size=len(valid))
+        if 0 < valid[drawn].sum() < len(drawn):
+            gains.append(_auroc(valid[drawn], p[drawn]) - _auroc(valid[drawn], before[drawn]))
+    return float(np.quantile(gains, 0.10))
+
+
+def _columns(rows: Sequence[Judged]) -> tuple[Any, Any, Any]:
+    import numpy as np
+
+    return (
+        np.array([row.candidate for row in rows]),
+        np.array([row.present for row in rows]),
+        np.array([row.valid for row in rows], dtype=bool),
+    )
+
+
+def _auroc(valid: Any, p: Any) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(valid, p))

@@ -33,8 +33,20 @@ class Claim:
 
 
 def judging_text(template: str, claim: Claim) -> str:
-    listed = " ".join(f"{letter}) {option}" for letter, option in zip(LETTERS, claim.options, strict=False))
-    return template.format(question=claim.question, options=listed, answer=claim.answer, rationale=claim.rationale)
+    lettered = dict(zip(LETTERS, claim.options, strict=False))
+    if claim.answer not in lettered:
+        raise DataError(
+            f"a claim names an answer that is none of its {len(claim.options)} options",
+            kept="no claim of this batch was read",
+            next_command="judge only items that have passed their gates",
+        )
+    return template.format(
+        question=claim.question,
+        options=" ".join(f"{letter}) {option}" for letter, option in lettered.items()),
+        answer=claim.answer,
+        key=lettered[claim.answer],
+        rationale=claim.rationale,
+    )
 
 
 def grade_of(score: float) -> float:

@@ -60,9 +60,9 @@ class LoraSettings(BaseModel):
 class RewardSettings(TrainerSettings):
     form: Form = "yes-no"
     lora: LoraSettings | None = None
-    steps: int = Field(default=300, ge=1)
+    steps: int = Field(default=1000, ge=1)
     batch: int = Field(default=16, ge=1, description="Claims a micro-batch.")
-    learning_rate: float = Field(default=3e-4, gt=0)
+    learning_rate: float = Field(default=5e-4, gt=0)
     warmup_steps: int = Field(default=20, ge=0)
 
 

@@ -76,7 +76,7 @@ def test_a_claim_is_judged_for_itself_alone(reward: RewardModel, claims: list[Cl
     assert together == pytest.approx([reward.score([claim])[0] for claim in claims], abs=1e-12)
     assert reward.score(claims[::-1])[::-1] == pytest.approx(together, abs=1e-12)
     assert all(0.0 < score < 1.0 for score in together)
-    assert len({round(score, 6) for score in together}) == len(claims)  # else there was nothing to mix up
+    assert len({round(score, 9) for score in together}) == len(claims)  # else there was nothing to mix up
     assert reward.score([]) == []
 
 
@@ -144,6 +144,11 @@ def test_a_head_is_read_linearly_and_kept_in_its_range(claims: list[Claim], tmp_
     assert [score_of(grade_of(s)) for s in (0.0, 0.375, 1.0)] == [0.0, 0.375, 1.0]
     assert (score_of(-7.0), score_of(math.inf)) == (0.0, 1.0)
     assert math.isnan(score_of(math.nan))
+
+
+def test_an_answer_that_is_no_option_is_refused(reward: RewardModel, claims: list[Claim]) -> None:
+    with pytest.raises(DataError, match="none of its 4 options"):
+        reward.score([claims[1], replace(claims[0], answer="E")])
 
 
 def test_braces_and_marks_in_a_claim_stay_text(reward: RewardModel, claims: list[Claim]) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medgr2.models.judging import Claim
+from medgr2.models.judging import Claim, JudgeReader, log_odds
 from medgr2.models.reward_model import HEAD, RewardModel
-from medgr2.models.reward_training import PRESETS, LoraSettings, RewardExample, RewardSettings, train_reward
+from medgr2.models.reward_training import PRESETS, RewardExample, RewardSettings, train_reward
 from medgr2.models.training import RECORD
 from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.errors import DataError, UsageError
@@ -171,7 +171,7 @@ def test_micro_batches_change_only_rounding(runs: Runs) -> None:
 @pytest.mark.parametrize("form", ["yes-no", "head"])
 def test_what_is_learned_is_read_back(form: str, claims: list[Claim], tmp_path: Path) -> None:
     """Trained until it knows its examples: the good ones score above every bad one, through another path of code."""
-    settings = RewardSettings.model_validate({"form": form, "steps": 120, "batch": 16, "learning_rate": 2e-3})
+    settings = RewardSettings.model_validate({"form": form, "steps": 60, "batch": 16, "learning_rate": 2e-3})
     record = train_reward(BASE, examples_of(claims, form), tmp_path / "reward", settings)
     assert record["last_loss"] < record["first_loss"] / 2
     scores = RewardModel(tmp_path / "reward").score(claims)
@@ -181,49 +181,37 @@ def test_what_is_learned_is_read_back(form: str, claims: list[Claim], tmp_path: 
 def test_soft_targets_are_met_halfway(claims: list[Claim], tmp_path: Path) -> None:
     """Examples that deserve .7 and .9 are learned as such, not as right or wrong."""
     examples = [RewardExample(claim, 0.7 if i < 8 else 0.9) for i, claim in enumerate(claims)]
-    settings = RewardSettings(steps=100, learning_rate=1e-3)
+    settings = RewardSettings(steps=40, learning_rate=1e-3)
     train_reward(BASE, examples, tmp_path / "reward", settings)
     scores = RewardModel(tmp_path / "reward").score(claims)
     assert np.mean(scores) == pytest.approx(0.8, abs=0.06)
 
 
-def test_merged_adapters_are_the_adapters(claims: list[Claim], tmp_path: Path) -> None:
-    """The merged folder against the adapters of the last checkpoint, put on the base by peft's own loader."""
+def test_merged_adapters_are_the_adapters(runs: Runs, claims: list[Claim]) -> None:
+    """The merged folder against the adapters of the last checkpoint, put on the base by peft's own loader.
+
+    Killed at its last flush, a training leaves both: the model has its name, and the scratch folder is still there.
+    """
     import torch
     from peft import PeftModel
     from transformers import AutoModelForImageTextToText
 
-    from medgr2.models.judging import JudgeReader, log_odds
-
-    settings = RewardSettings(
-        steps=20, learning_rate=5e-3, lora=LoraSettings(rank=4), checkpoint_every=20, warmup_steps=0
-    )
-    kept: list[Path] = []
-
-    def keep(folder: Path, *_: Any, **__: Any) -> None:
-        if not kept:
-            kept.append(folder.rename(tmp_path / "kept"))
-
-    import medgr2.models.training as training
-
-    real = training.shutil.rmtree
-    try:
-        training.shutil.rmtree = lambda path, *a, **k: (  # type: ignore[assignment]
-            keep(path) if Path(path).name == "reward.work" else real(path, *a, **k)
-        )
-        train_reward(BASE, examples_of(claims, "yes-no"), tmp_path / "reward", settings)
-    finally:
-        training.shutil.rmtree = real
-    merged = RewardModel(tmp_path / "reward")
+    settings = KINDS["yes-no-lora"] | {"learning_rate": 2e-2, "checkpoint_every": 5}
+    assert runs.run("counted", settings) == 0
+    assert runs.run("merged", settings, kill_at=runs.writes("counted")) == -signal.SIGKILL
+    merged = RewardModel(runs.root / "merged")
     plain = AutoModelForImageTextToText.from_pretrained(BASE, dtype=torch.float32)
-    adapted: Any = PeftModel.from_pretrained(plain, kept[0] / "checkpoint-20").eval()
+    adapted: Any = PeftModel.from_pretrained(plain, runs.root / "merged.work" / "checkpoint-5").eval()
     reader = JudgeReader(_processor(), merged.card.prompt)
-    with torch.inference_mode():
-        odds = log_odds(adapted.get_base_model(), reader.inputs(claims), reader.words())
-    assert torch.sigmoid(odds).tolist() == pytest.approx(merged.score(claims), abs=1e-4)
-    with adapted.disable_adapter(), torch.inference_mode():
-        bare = torch.sigmoid(log_odds(adapted.get_base_model(), reader.inputs(claims), reader.words())).tolist()
-    assert max(abs(np.array(bare) - merged.score(claims))) > 0.05  # else the adapters had nothing to show
+
+    def said() -> list[float]:
+        with torch.inference_mode():
+            odds = log_odds(adapted.get_base_model(), reader.inputs(claims), reader.words())
+        return [float(p) for p in torch.sigmoid(odds)]
+
+    assert said() == pytest.approx(merged.score(claims), abs=1e-5)
+    with adapted.disable_adapter():
+        assert np.abs(np.array(said()) - merged.score(claims)).max() > 0.05  # else they had nothing to show
 
 
 def _processor() -> Any:

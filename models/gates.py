@@ -7,7 +7,9 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from medgr2.models.look_alikes import LookAlikes
 from medgr2.models.shelf import Shelf
+from medgr2.models.text_neighbours import TextNeighbours, as_a_whole, asked_and_told
 from medgr2.models.texts import named, plain, words
 from medgr2.schemas.items import Item
 
@@ -23,6 +25,13 @@ class GateContext:
     evaluation: Shelf = field(default_factory=Shelf)
     history: Shelf = field(default_factory=Shelf)
     night: Shelf = field(default_factory=Shelf)
+    evaluation_texts: TextNeighbours = field(default_factory=TextNeighbours)
+    """Of `asked_and_told`."""
+    history_texts: TextNeighbours = field(default_factory=TextNeighbours)
+    """Of `as_a_whole`."""
+    images: LookAlikes = field(default_factory=LookAlikes)
+    unread: frozenset[str] = frozenset()
+    """Evaluation sets that are there and could not be read: nothing is known to be apart from them."""
 
 
 Gate = Callable[[Item, GateContext], str | None]
@@ -112,19 +121,40 @@ def not_heldout(item: Item, context: GateContext) -> str | None:
     return "heldout_image" if item.image_id in context.heldout else None
 
 
+def evaluation_read(_: Item, context: GateContext) -> str | None:
+    return "evaluation_unread" if context.unread else None
+
+
+def no_evaluation_picture(item: Item, context: GateContext) -> str | None:
+    """An image that shows what an evaluation image shows, re-encoded, cropped a little, mirrored or turned."""
+    return "looks_like_evaluation" if item.image_id in context.images.of_evaluation else None
+
+
 def no_evaluation_overlap(item: Item, context: GateContext) -> str | None:
-    return "overlaps_evaluation" if context.evaluation.twin(item) else None
+    """Nearly its question about the same picture; or its long and specific text, about whatever picture."""
+    if context.evaluation.twin(item, context.images.views(item.image_id)):
+        return "overlaps_evaluation"
+    texts = context.evaluation_texts
+    return "overlaps_evaluation" if any(texts.twin(text) for text in asked_and_told(item)) else None
 
 
-def no_duplicate(item: Item, context: GateContext) -> str | None:
-    if context.history.twin(item):
+def no_duplicate_of_history(item: Item, context: GateContext) -> str | None:
+    if context.history.twin(item, context.images.views(item.image_id)):
         return "duplicate_of_history"
-    return "duplicate_of_night" if context.night.twin(item) else None
+    texts = context.history_texts
+    return "duplicate_of_history" if any(texts.twin(text) for text in as_a_whole(item)) else None
+
+
+def no_duplicate_of_night(item: Item, context: GateContext, tonight: TextNeighbours) -> str | None:
+    if context.night.twin(item, context.images.views(item.image_id)):
+        return "duplicate_of_night"
+    return "duplicate_of_night" if any(tonight.twin(text) for text in as_a_whole(item)) else None
 
 
 GATES: tuple[Gate, ...] = (
     markup, option_count, options_distinct, options_stand_alone, key_length, no_leak, rationale_entails,
-    rationale_without_letters, no_identifiers, not_heldout, no_evaluation_overlap,
+    rationale_without_letters, no_identifiers, not_heldout, evaluation_read, no_evaluation_picture,
+    no_evaluation_overlap,
 )  # fmt: skip
 
 
@@ -135,12 +165,18 @@ def sift(items: Iterable[Item], context: GateContext) -> dict[str, tuple[str, ..
     that is refused for another reason hides no twin.
     """
     judged: dict[str, tuple[str, ...]] = {}
-    for item_id, item in sorted((item.item_id, item) for item in items):
+    drafts = dict(sorted((item.item_id, item) for item in items))
+    tonight = TextNeighbours(
+        (text for item in drafts.values() for text in as_a_whole(item)), like=context.history_texts, shown=False
+    )
+    for number, (item_id, item) in enumerate(drafts.items()):
         reasons = tuple(reason for gate in GATES if (reason := gate(item, context)))
-        if not reasons and (reason := no_duplicate(item, context)):
-            reasons = (reason,)
+        if not reasons:
+            twin = no_duplicate_of_history(item, context) or no_duplicate_of_night(item, context, tonight)
+            reasons = (twin,) if twin else ()
         if not reasons:
             context.night.add(item)
+            tonight.show(number)
         judged[item_id] = reasons
     return judged
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 # A dot or comma inside a number, a sign before one, and comparison signs carry meaning; other punctuation does not.
 _WORD = re.compile(r"(?<![\w.])-\d+(?:[.,]\d+)*|\d+(?:[.,]\d+)+|\w+\+?|[<>=+±≤≥%]")
@@ -35,3 +39,28 @@ def named(text: str, phrases: Sequence[str]) -> set[int]:
                 said[start : start + len(wanted)] = ["\0"] * len(wanted)
             start += 1
     return found
+
+
+def shingles(*passages: str) -> NDArray[np.uint32]:
+    """Hashes of every three words in a row, sorted and distinct. A passage of fewer words is one; none spans two
+    passages, so the order of options does not matter."""
+    found: list[NDArray[np.uint64]] = []
+    for passage in passages:
+        said = np.array([_word_hash(word) for word in words(passage)], np.uint64)
+        if not len(said):
+            continue
+        length = max(len(said) - 2, 1)
+        mixed = np.zeros(length, np.uint64)
+        for place in range(min(len(said), 3)):
+            mixed = (mixed ^ said[place : place + length]) * _ODD
+            mixed ^= mixed >> _HALF
+        found.append(mixed)
+    return np.unique((np.concatenate(found) >> _HALF).astype(np.uint32)) if found else np.zeros(0, np.uint32)
+
+
+_ODD, _HALF = np.uint64(0x9E3779B97F4A7C15), np.uint64(32)
+
+
+@lru_cache(maxsize=65536)
+def _word_hash(word: str) -> int:
+    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")

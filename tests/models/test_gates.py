@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from medgr2.models.gates import GATES, GateContext, sift
+from medgr2.models.look_alikes import LookAlikes
 from medgr2.models.shelf import Shelf
+from medgr2.models.text_neighbours import TextNeighbours, as_a_whole, asked_and_told
 from medgr2.schemas.items import Item
 from medgr2.schemas.vocabulary import QuestionType
 
@@ -135,6 +137,52 @@ def test_heldout_images_and_evaluation_questions() -> None:
     asked = item(options=("nodule", "cyst", "fibrosis", "haemorrhage"), answer="A")
     assert reasons(item(), evaluation=Shelf([asked])) == ("overlaps_evaluation",)
     assert reasons(item(), evaluation=Shelf([item(image_id=OTHER)])) == ()
+
+
+LONG = (
+    "CT of the chest shows a solid nodule in the left upper lobe with spiculated margins and a pleural tag, it touches "
+    "the fissure without crossing it, no calcium and no fat inside, therefore nodule"
+)
+
+
+def test_an_evaluation_question_smuggled_in_with_another_image() -> None:
+    asked = item(image_id=OTHER, rationale=LONG)
+    texts = TextNeighbours(asked_and_told(asked))
+    smuggled = item(rationale=LONG.replace("therefore", "hence"), options=("nodule", "cyst", "a", "b"), answer="A")
+    assert reasons(smuggled, evaluation_texts=texts) == ("overlaps_evaluation",)
+    assert reasons(item(), evaluation_texts=texts) == ()
+
+
+def test_an_image_that_looks_like_an_evaluation_image() -> None:
+    images = LookAlikes(frozenset({IMAGE}))
+    assert reasons(item(), images=images) == ("looks_like_evaluation",)
+    assert reasons(item(image_id=OTHER), images=images) == ()
+
+
+def test_an_evaluation_set_that_could_not_be_read_lets_nothing_through() -> None:
+    assert reasons(item(), unread=frozenset({"slake"})) == ("evaluation_unread",)
+
+
+def test_the_same_question_about_a_look_alike() -> None:
+    alike = LookAlikes(of_image={IMAGE: frozenset({OTHER}), OTHER: frozenset({IMAGE})})
+    other = item(image_id=OTHER)
+    assert reasons(item(), history=Shelf([other]), images=alike) == ("duplicate_of_history",)
+    assert reasons(item(), evaluation=Shelf([other]), images=alike) == ("overlaps_evaluation",)
+    judged = sift([item(), other], GateContext(images=alike))
+    assert [judged[one] for one in sorted(judged)] == [(), ("duplicate_of_night",)]
+    rival = item(image_id=OTHER, answer="A", rationale="So cyst.")
+    assert set(sift([item(), rival], GateContext(images=alike)).values()) == {()}
+
+
+def test_a_long_text_about_several_images() -> None:
+    texts = TextNeighbours(as_a_whole(item(image_id="c" * 64, rationale=LONG)))
+    assert reasons(item(rationale=LONG), history_texts=texts) == ("duplicate_of_history",)
+    night = [item(image_id=f"{number:064x}", rationale=LONG) for number in range(6)]
+    judged = sift(night, GateContext())
+    assert [judged[one] for one in sorted(judged)] == [(), *[("duplicate_of_night",)] * 5]
+    assert sift(night[::-1], GateContext()) == judged
+    bad = item(image_id="d" * 64, rationale=f"{LONG}. Seen on 2024-03-01.")
+    assert sift([bad, night[0]], GateContext())[night[0].item_id] == ()
 
 
 NEAR = {

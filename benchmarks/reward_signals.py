@@ -113,9 +113,10 @@ def judge_signals(
         for item_id in passed:
             item = items[item_id]
             seed = recipe.cell(image=item.image_id, parents=(item_id,)).seed
-            other = pictures[(pictures.index(item.image_id) + len(pictures) // 2) % len(pictures)]
+            at = pictures.index(item.image_id)
+            others = tuple(paths[pictures[(at + n * len(pictures) // 4) % len(pictures)]] for n in (1, 2, 3))
             exams.append(
-                Exam(paths[item.image_id], item.question, item.options, item.answer, item.rationale, seed, paths[other])
+                Exam(paths[item.image_id], item.question, item.options, item.answer, item.rationale, seed, others)
             )
         start = time.process_time()
         for item_id, record in zip(

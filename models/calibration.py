@@ -34,7 +34,6 @@ FEATURES: dict[str, tuple[str, Callable[[float], float]]] = {
     "confidence": ("lp", _confidence),
     "agree": ("agree", float),
     "perm": ("perm", float),
-    "sight": ("blind", lambda blind: 1.0 - blind),
     "trained": ("rm", _log_odds),
 }
 

@@ -30,8 +30,8 @@ class Exam:
     answer: str
     rationale: str
     seed: int
-    stranger: Path | None = None
-    """The picture of another patient, for looks that ask without the right one."""
+    strangers: tuple[Path, ...] = ()
+    """Pictures of other patients, for looks that ask without the right one."""
 
     def seeds(self, count: int, first: int = 0) -> tuple[int, ...]:
         return tuple((self.seed << 16) + first + k for k in range(count))
@@ -115,19 +115,24 @@ class Orders:
 
 
 class Blind:
-    """`blind`: share of sampled answers that equal the key when the picture is grey, or another patient's. An item
-    that is answered as well without its picture teaches nobody to look."""
+    """`blind`: share of sampled answers that equal the key when the picture is grey, or other patients'. An item that
+    is answered as well without its picture teaches nobody to look. Several others: one may happen to show the same."""
 
     name = "blind"
     signals: tuple[str, ...] = ("blind",)
     code = "1"
-    parameters: Mapping[str, JsonValue] = {"answers": 4, "temperature": 1.0, "max_new_tokens": ANSWER_TOKENS}
+    parameters: Mapping[str, JsonValue] = {
+        "answers": 2,
+        "strangers": 3,
+        "temperature": 1.0,
+        "max_new_tokens": ANSWER_TOKENS,
+    }
 
     def measure(
         self, engine: TransformersEngine, prompt: str, exams: Sequence[Exam], parameters: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
         count, grey = int(parameters["answers"]), GreyPictures()
-        shown = [[grey.instead_of(e.image_path), *([e.stranger] if e.stranger else [])] for e in exams]
+        shown = [[grey.instead_of(e.image_path), *e.strangers] for e in exams]
         requests = [
             Request(
                 picture,

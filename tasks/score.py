@@ -63,7 +63,7 @@ class ScoreWorker:
                 answer=str(cell.inputs["answer"]),
                 rationale=str(cell.inputs["rationale"]),
                 seed=cell.seed,
-                stranger=self._images.path(cell.inputs["stranger"]) if cell.inputs.get("stranger") else None,
+                strangers=tuple(self._images.path(other) for other in cell.inputs.get("strangers", ())),
             )
             for cell in cells
         ]
@@ -100,7 +100,7 @@ def asked_for(
             image=item.image_id,
             parents=(item_id,),
             inputs=item.model_dump(mode="json", include={*EXAM_FIELDS})
-            | ({"stranger": strangers.of(item)} if strangers else {}),
+            | ({"strangers": strangers.of(item, int(str(how.parameters["strangers"])))} if strangers else {}),
         )
         for item_id, item in exams
     ]

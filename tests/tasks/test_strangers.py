@@ -36,9 +36,9 @@ def test_a_stranger_is_of_another_patient_and_all_are_taken(tmp_path: Path) -> N
     lake.append_new("images", rows, key="image_id")
     patient = {row["image_id"]: row["patient_key"] for row in rows}
     strangers = Strangers(lake)
-    chosen = [(row, strangers.of(item(row, f"What is seen in case {n}?"))) for row in rows for n in range(30)]
-    assert all(other is not None and patient[other] != row["patient_key"] for row, other in chosen)
-    assert {other for _, other in chosen} == set(patient)
+    chosen = [(row, strangers.of(item(row, f"What is seen in case {n}?"), 2)) for row in rows for n in range(30)]
+    assert all(len({row["patient_key"], *(patient[other] for other in others)}) == 3 for row, others in chosen)
+    assert {other for _, others in chosen for other in others} == set(patient)
 
 
 def test_pictures_that_come_later_change_no_choice(tmp_path: Path) -> None:
@@ -46,17 +46,18 @@ def test_pictures_that_come_later_change_no_choice(tmp_path: Path) -> None:
     rows = [image(n, f"p{n}") for n in range(10)]
     lake.append_new("images", rows, key="image_id")
     asked = [item(row, "What is seen?") for row in rows]
-    before = [Strangers(lake).of(one) for one in asked]
+    before = [Strangers(lake).of(one, 3) for one in asked]
     later = [image(n, f"p{n}", run="b", days=1) for n in range(10, 200)]
     lake.append_new("images", later, key="image_id")
-    assert [Strangers(lake).of(one) for one in asked] == before
+    assert [Strangers(lake).of(one, 3) for one in asked] == before
     # The later ones see all that is held.
-    assert {Strangers(lake).of(item(row, "What is seen?")) for row in later} & {row["image_id"] for row in rows}
+    shown = {other for row in later for other in Strangers(lake).of(item(row, "What is seen?"), 3)}
+    assert shown & {row["image_id"] for row in rows}
 
 
 def test_one_patient_alone_has_no_stranger(tmp_path: Path) -> None:
     lake = Lake(StorageSettings(root=str(tmp_path)))
     rows = [image(n, "p") for n in range(3)]
     lake.append_new("images", rows, key="image_id")
-    assert Strangers(lake).of(item(rows[0], "What is seen?")) is None
-    assert Strangers(lake).of(item(image(99, None), "What is seen?")) is None
+    assert Strangers(lake).of(item(rows[0], "What is seen?"), 3) == []
+    assert Strangers(lake).of(item(image(99, None), "What is seen?"), 3) == []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from medgr2.schemas.probe import BlindProbe, Probed
 from medgr2.schemas.usage import NOTHING_USED, Usage
 
 
@@ -179,10 +180,18 @@ class PublishReport(BaseModel):
     left_out: dict[str, int]
     letters: dict[str, int]
     version: DatasetVersion | None
+    probe: BlindProbe | None = None
+    """What a rule without pictures makes of the batch; None where there was nothing to add."""
+
+    @property
+    def refused(self) -> bool:
+        """The batch gives its keys away: nothing of it was added."""
+        return self.probe is not None and self.probe.verdict is Probed.LEAKS
 
     def line(self) -> str:
         ref = self.version.ref if self.version else "no version"
-        return f"publish: {self.added} of {self.drafts} drafts added, {ref}"
+        told = f"publish: {self.added} of {self.drafts} drafts added, {ref}"
+        return f"{told}\n{self.probe.line()}" if self.probe else told
 
 
 class IngestReport(StageReport):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from medgr2.infra import versions
 from medgr2.infra.workspace import Workspace
+from medgr2.models.blind_probe import probe
+from medgr2.schemas.errors import NightStoppedError
 from medgr2.schemas.parameters import RefreshParameters
+from medgr2.schemas.probe import Probed
 from medgr2.schemas.reports import Diversity, PublishReport
 from medgr2.schemas.vocabulary import Split, Verdict
 from medgr2.tasks.generate import drafted
@@ -52,7 +55,12 @@ def publish(
     published = versions.versions(lake, night.dataset)
     # More than the night's history, when it has published before.
     remove = sorted(refused.intersection(versions.members(lake, published[-1]))) if published else []
-    chosen = select(items, newest.values(), modality=modality, held=held, cap=parameters.select.cap, tau=tau)
+    chosen = select(items, newest.values(), modality=modality, held=held, parameters=parameters.select)
+    batch = set(chosen.add)
+    probed = probe(item for item in items if item.item_id in batch) if batch else None
+    if probed is not None and probed.verdict is Probed.LEAKS:
+        # What has to leave the dataset leaves it all the same.
+        chosen = chosen.without_all("given_away_without_the_image")
     version = None
     if chosen.add or published:
         version = versions.publish(
@@ -69,6 +77,7 @@ def publish(
                 "tau": tau,
                 "slices": [[*where, n] for where, n in chosen.slices.items()],
                 "letters": dict(chosen.letters),
+                **({"blind_probe": probed.model_dump(mode="json", exclude={"cues"})} if probed and chosen.add else {}),
                 **({"diversity": diversity.model_dump(mode="json")} if diversity else {}),
             },
         )
@@ -78,6 +87,20 @@ def publish(
         left_out=chosen.reasons,
         letters=dict(chosen.letters),
         version=version,
+        probe=probed,
+    )
+
+
+def refusal(report: PublishReport, run: str) -> NightStoppedError | None:
+    """What a person is told of a batch that is not published, with the words that give it away."""
+    if not report.refused or report.probe is None:
+        return None
+    return NightStoppedError(
+        "\n".join(("the night's batch is not published", *report.probe.lines())),
+        where=run,
+        kept=f"every draft and score; the dataset as it was ({report.version.ref if report.version else 'no version'})",
+        next_command="change how the generator is asked (its distractors have to fit as well as its keys), and ask "
+        "under another --night; a surplus of some labels is left out by itself where select.balance_keys is on",
     )
 
 

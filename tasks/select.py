@@ -7,7 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from medgr2.models.balance import by_key, by_letter, surplus
 from medgr2.schemas.items import Item
+from medgr2.schemas.parameters import SelectParameters
 from medgr2.schemas.vocabulary import Verdict
 
 Slice = tuple[str, str]
@@ -26,6 +28,10 @@ class Selection:
     def reasons(self) -> dict[str, int]:
         return dict(sorted(Counter(self.left_out.values()).items()))
 
+    def without_all(self, reason: str) -> Selection:
+        """Nothing is added after all."""
+        return Selection((), {**self.left_out, **dict.fromkeys(self.add, reason)}, {}, {})
+
 
 def select(
     items: Iterable[Item],
@@ -33,10 +39,9 @@ def select(
     *,
     modality: Mapping[str, str],
     held: Collection[str],
-    cap: int,
-    tau: float,
+    parameters: SelectParameters,
 ) -> Selection:
-    """The best by p(valid) in each slice. `held` are the members of the dataset, `modality` is by image."""
+    """The best by p(valid), in each slice or in all. `held` are members of the dataset, `modality` is by image."""
     score_of = {str(row["item_id"]): row for row in scores}
     left_out: dict[str, str] = {}
     ranked: list[tuple[float, str, Item]] = []
@@ -49,24 +54,54 @@ def select(
             left_out[item_id] = str(row["verdict"])
         elif row["reasons"] or p is None:
             left_out[item_id] = "score_contradicts_itself"
-        elif p < tau:
+        elif not p >= parameters.tau:  # no number is not good enough either
             left_out[item_id] = "below_tau"
         elif item_id in held:
             left_out[item_id] = "held"
         else:
             ranked.append((-p, item_id, item))
-    taken: list[Item] = []
+    kept = [item for _, _, item in sorted(ranked, key=lambda entry: entry[:2])]
+    # Before the cap, so that what is dropped leaves its place to others; and after it: the best are no even sample.
+    kept = _even(kept, left_out, parameters)
+    kept = _capped(kept, left_out, modality, parameters)
+    kept = _even(kept, left_out, parameters)
+    return Selection(
+        add=tuple(sorted(item.item_id for item in kept)),
+        left_out=left_out,
+        slices=dict(sorted(Counter(_slice(item, modality) for item in kept).items())),
+        letters=dict(sorted(Counter(item.answer for item in kept).items())),
+    )
+
+
+def _slice(item: Item, modality: Mapping[str, str]) -> Slice:
+    return modality.get(item.image_id) or "unknown", item.question_type.value
+
+
+def _capped(
+    ranked: list[Item], left_out: dict[str, str], modality: Mapping[str, str], parameters: SelectParameters
+) -> list[Item]:
+    if parameters.top_k is not None:
+        left_out.update((item.item_id, "top_k") for item in ranked[parameters.top_k :])
+        return ranked[: parameters.top_k]
+    kept: list[Item] = []
     slices: Counter[Slice] = Counter()
-    for _, item_id, item in sorted(ranked, key=lambda entry: entry[:2]):
-        where = (modality.get(item.image_id) or "unknown", item.question_type.value)
-        if slices[where] >= cap:
-            left_out[item_id] = "cap"
+    for item in ranked:
+        where = _slice(item, modality)
+        if slices[where] >= parameters.cap:
+            left_out[item.item_id] = "cap"
             continue
         slices[where] += 1
-        taken.append(item)
-    return Selection(
-        add=tuple(sorted(item.item_id for item in taken)),
-        left_out=left_out,
-        slices=dict(sorted(slices.items())),
-        letters=dict(sorted(Counter(item.answer for item in taken).items())),
-    )
+        kept.append(item)
+    return kept
+
+
+def _even(ranked: list[Item], left_out: dict[str, str], parameters: SelectParameters) -> list[Item]:
+    """What has to go so that neither a label nor a letter is a good guess; the rest in the same order."""
+    rules = {"surplus_of_key": by_key, "surplus_of_letter": by_letter}
+    if not parameters.balance_keys:
+        del rules["surplus_of_key"]
+    for reason, rule in rules.items():
+        dropped = surplus(ranked, rule)
+        left_out.update(dict.fromkeys(dropped, reason))
+        ranked = [item for item in ranked if item.item_id not in dropped]
+    return ranked

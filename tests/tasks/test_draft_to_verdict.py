@@ -13,7 +13,7 @@ from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.models.gates import GateContext, sift
 from medgr2.models.model_ref import base_model
 from medgr2.schemas.items import Item
-from medgr2.schemas.parameters import GenerateParameters, ScoreParameters
+from medgr2.schemas.parameters import GenerateParameters, ScoreParameters, SelectParameters
 from medgr2.schemas.reports import Plan
 from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks.generate import drafted, generate
@@ -61,7 +61,7 @@ def test_a_second_pass_buys_nothing_and_says_the_same(workspace: Workspace) -> N
         rows = judge(gated, measured, None, tau=0.8, run=run)
         assert len(rows) == len(items)
         assert not any(row["verdict"] == Verdict.ACCEPTED for row in rows)
-        chosen = select(items, rows, modality={}, held=(), cap=10, tau=0.8)
+        chosen = select(items, rows, modality={}, held=(), parameters=SelectParameters(cap=10))
         assert chosen.add == ()
         passes.append((items, gated, measured.signals, [row["score_id"] for row in rows]))
     assert passes[0] == passes[1]

@@ -1,0 +1,143 @@
+"""Publishing: a batch whose keys can be told without the pictures stays out, and what has to leave leaves."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medgr2.infra.settings import load_settings
+from medgr2.infra.versions import members, versions
+from medgr2.infra.workspace import Workspace, open_workspace
+from medgr2.schemas.digest import sha256_hex
+from medgr2.schemas.errors import ExitCode
+from medgr2.schemas.items import Item
+from medgr2.schemas.parameters import RefreshParameters
+from medgr2.schemas.probe import Probed
+from medgr2.schemas.reports import PublishReport
+from medgr2.schemas.vocabulary import QuestionType
+from medgr2.tasks.night import Night
+from medgr2.tasks.publish import publish, refusal
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LABELS = ("normal", "cyst", "nodule", "fibrosis")
+EVEN, MAJORITY = (1, 1, 1, 1), (7, 1, 1, 1)
+
+
+def written(number: int, weights: tuple[int, ...], seed: int) -> list[Item]:
+    rng = random.Random(seed)
+    items = []
+    for at in range(number):
+        options = rng.sample(LABELS, 4)
+        key = rng.choices(LABELS, weights)[0]
+        items.append(
+            Item(
+                image_id=sha256_hex(f"{seed} {at}".encode()), question_type=QuestionType.DISEASE,
+                question="What is the diagnosis?", options=tuple(options), answer="ABCD"[options.index(key)],
+                rationale=f"So it is {key}.",
+            )
+        )  # fmt: skip
+    return items
+
+
+class Clinic:
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.workspace: Workspace = open_workspace(load_settings({"MEDGR2_STORAGE__ROOT": str(root)}))
+        self.drafts: list[Item] = []
+        monkeypatch.setattr("medgr2.tasks.publish.drafted", lambda *_, **__: self.drafts)
+        monkeypatch.setattr("medgr2.tasks.publish.images_of", lambda *_: [])
+
+    def night(self, name: str, drafts: list[Item], **select: Any) -> PublishReport:
+        self.drafts = drafts
+        parameters = RefreshParameters.model_validate({"dataset": "ds", "night": name, "select": select})
+        run, lake = parameters.run, self.workspace.lake
+        images = [{"image_id": one.image_id, "modality": "CT", "split": "train", "added_at": NOW} for one in drafts]
+        lake.append_new("images", images, key="image_id")
+        rows = [
+            one.model_dump(mode="json") | {"item_id": one.item_id, "origin": "generated", "run": run, "added_at": NOW}
+            for one in drafts
+        ]
+        lake.append_new("items", rows, key="item_id")
+        judged = [
+            {"score_id": f"{run}-{one.item_id}", "item_id": one.item_id, "p_valid": 0.9, "verdict": "accepted",
+             "reasons": [], "run": run, "scored_at": NOW}
+            for one in drafts
+        ]  # fmt: skip
+        lake.append_new("scores", judged, key="score_id")
+        held = versions(lake, "ds")
+        night = Night(
+            run=run, dataset="ds", base_id="b", base="b", generator="g", scorer="s", champion_id=None, images="",
+            history=held[-1].version if held else None,
+        )  # fmt: skip
+        return publish(self.workspace, night, parameters)
+
+    def refuse(self, item: Item) -> None:
+        review = {"review_id": "r", "item_id": item.item_id, "reviewer": "x", "valid": False, "reviewed_at": NOW}
+        self.workspace.lake.append_new("reviews", [review], key="review_id")
+
+
+@pytest.fixture
+def clinic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clinic:
+    return Clinic(tmp_path / "root", monkeypatch)
+
+
+def test_a_clean_batch_is_published_with_what_the_probe_said(clinic: Clinic) -> None:
+    report = clinic.night("one", written(600, EVEN, 1), cap=1000)
+    assert report.probe is not None
+    assert report.version is not None
+    assert (report.probe.verdict, report.refused, refusal(report, "ds/one")) == (Probed.PASSES, False, None)
+    assert report.added == report.version.items == sum(report.letters.values()) > 580
+    told = report.version.card["blind_probe"]
+    assert isinstance(told, dict)
+    assert told["chance"] == 0.25
+    assert "blind probe: 0.2" in report.line()
+
+
+def test_a_batch_that_gives_itself_away_is_not_published_and_the_words_are_told(clinic: Clinic) -> None:
+    report = clinic.night("one", written(400, MAJORITY, 2), balance_keys=False)
+    assert (report.added, report.version, report.letters, report.refused) == (0, None, {}, True)
+    assert report.left_out == {"given_away_without_the_image": 400}
+    stopped = refusal(report, "ds/one")
+    assert stopped is not None
+    assert stopped.exit_code is ExitCode.NIGHT_STOPPED
+    assert "'normal'" in str(stopped)
+    assert "normal" not in report.line()  # a log gets counts alone
+
+
+def test_balanced_the_same_batch_is_published(clinic: Clinic) -> None:
+    report = clinic.night("one", written(400, MAJORITY, 1))
+    assert not report.refused
+    assert report.added > 100
+    assert report.added + report.left_out["surplus_of_key"] + report.left_out.get("surplus_of_letter", 0) == 400
+
+
+def test_a_refused_batch_leaves_the_version_and_lets_go_what_has_to_leave(clinic: Clinic) -> None:
+    clean = written(200, EVEN, 1)
+    first = clinic.night("one", clean).version
+    leaky = written(300, MAJORITY, 2)
+    second = clinic.night("two", leaky, balance_keys=False)
+    assert second.refused
+    assert second.version == first
+    dropped = next(one for one in clean if one.item_id in members(clinic.workspace.lake, first))  # type: ignore[arg-type]
+    clinic.refuse(dropped)
+    again = clinic.night("two", leaky, balance_keys=False)
+    assert again.refused
+    assert first is not None
+    assert again.version is not None
+    assert (again.version.version, again.version.items) == (first.version + 1, first.items - 1)
+    assert "blind_probe" not in again.version.card
+
+
+def test_a_small_batch_is_published_and_said_to_be_small(clinic: Clinic) -> None:
+    report = clinic.night("one", written(30, EVEN, 1))
+    assert report.probe is not None
+    assert (report.probe.verdict, report.added) == (Probed.TOO_FEW, 30)
+    assert "too few" in report.line()
+
+
+def test_nothing_to_add_is_nothing_to_probe(clinic: Clinic) -> None:
+    report = clinic.night("one", [])
+    assert (report.probe, report.version, report.refused) == (None, None, False)

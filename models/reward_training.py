@@ -198,7 +198,9 @@ def _trainer(loss: Callable[[Any, dict[str, Any], Any], Any]) -> type[Any]:
 
         def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> Any:
             targets = inputs.pop("targets")
-            return loss(self.accelerator.unwrap_model(model), inputs, targets)
+            # Number formats are set on the outermost model, which adapters are, and the loss asks the one inside.
+            with self.accelerator.autocast():
+                return loss(self.accelerator.unwrap_model(model), inputs, targets)
 
     return RewardTrainer
 

@@ -15,14 +15,14 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
 
 from medgr2.models.gates import GateContext, sift
 from medgr2.models.shelf import Shelf
-from medgr2.models.text_neighbours import ALIKE, Text, TextNeighbours, as_a_whole, asked_and_told, jaccard
+from medgr2.models.text_neighbours import ALIKE, TextNeighbours, as_a_whole, asked_and_told, jaccard, shelve
 from medgr2.schemas.items import Item
 from medgr2.schemas.vocabulary import QuestionType
 from medgr2_phantoms.questions import QUESTION_TYPES, ask
@@ -104,21 +104,12 @@ def recall(count: int) -> None:
           f"{len(alarms) - true} of them wrongly")  # fmt: skip
 
 
-def _filed(shelf: Shelf, items: Iterator[Item], texts: Callable[[Item], Iterator[Text]]) -> Iterator[Text]:
-    """Items are read once and not kept."""
-    for item in items:
-        shelf.add(item)
-        yield from texts(item)
-
-
 def cost(held: int, tonight: int) -> None:
     before, wall = time.process_time(), time.perf_counter()
-    history, evaluation = Shelf(), Shelf()
+    history, history_texts = shelve(_items(4, held), as_a_whole)
+    evaluation, evaluation_texts = shelve(_items(5, tonight), asked_and_told)
     context = GateContext(
-        history=history,
-        history_texts=TextNeighbours(_filed(history, _items(4, held), as_a_whole)),
-        evaluation=evaluation,
-        evaluation_texts=TextNeighbours(_filed(evaluation, _items(5, tonight), asked_and_told)),
+        history=history, history_texts=history_texts, evaluation=evaluation, evaluation_texts=evaluation_texts
     )
     _say(f"{held} held and {tonight} of evaluation, read and filed", before, wall)
     # A tenth repeats what is held, a tenth what is evaluated on, with two words changed.

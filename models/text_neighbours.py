@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medgr2.models.shelf import Shelf
 from medgr2.models.texts import plain, shingles
 from medgr2.schemas.items import Item
 
@@ -43,7 +44,7 @@ class Text(NamedTuple):
 
 def as_a_whole(item: Item) -> Iterator[Text]:
     """Question, options and rationale as one: what a repetition of another night's item repeats."""
-    every = np.union1d(shingles(item.question, *item.options), shingles(item.rationale))
+    every = shingles(item.question, *item.options, item.rationale)
     yield Text(item.item_id, item.image_id, plain(item.key_text), every, LEAST_OF_THE_WHOLE)
 
 
@@ -52,6 +53,18 @@ def asked_and_told(item: Item) -> Iterator[Text]:
     item_id = item.item_id
     yield Text(item_id, item.image_id, "", shingles(item.question, *item.options), LEAST_OF_A_PART)
     yield Text(item_id, item.image_id, "", shingles(item.rationale), LEAST_OF_A_PART)
+
+
+def shelve(items: Iterable[Item], texts: Callable[[Item], Iterator[Text]]) -> tuple[Shelf, TextNeighbours]:
+    """Both ways to be found again. Each item is read once and not kept: a million of them need not be in memory."""
+    shelf = Shelf()
+
+    def filed() -> Iterator[Text]:
+        for item in items:
+            shelf.add(item)
+            yield from texts(item)
+
+    return shelf, TextNeighbours(filed())
 
 
 class TextNeighbours:

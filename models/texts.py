@@ -44,18 +44,23 @@ def named(text: str, phrases: Sequence[str]) -> set[int]:
 def shingles(*passages: str) -> NDArray[np.uint32]:
     """Hashes of every three words in a row, sorted and distinct. A passage of fewer words is one; none spans two
     passages, so the order of options does not matter."""
-    found: list[NDArray[np.uint64]] = []
+    first: list[int] = []
+    second: list[int] = []
+    third: list[int] = []
     for passage in passages:
-        said = np.array([_word_hash(word) for word in words(passage)], np.uint64)
-        if not len(said):
-            continue
-        length = max(len(said) - 2, 1)
-        mixed = np.zeros(length, np.uint64)
-        for place in range(min(len(said), 3)):
-            mixed = (mixed ^ said[place : place + length]) * _ODD
-            mixed ^= mixed >> _HALF
-        found.append(mixed)
-    return np.unique((np.concatenate(found) >> _HALF).astype(np.uint32)) if found else np.zeros(0, np.uint32)
+        said = [_word_hash(word) for word in words(passage)]
+        if said:
+            said += [0] * (3 - len(said))
+            first += said[:-2]
+            second += said[1:-1]
+            third += said[2:]
+    mixed = np.zeros(len(first), np.uint64)
+    for row in (first, second, third):
+        mixed = (mixed ^ np.array(row, np.uint64)) * _ODD
+        mixed ^= mixed >> _HALF
+    found = (mixed >> _HALF).astype(np.uint32)
+    found.sort()
+    return found[np.flatnonzero(np.append(True, found[1:] != found[:-1]))] if len(found) else found
 
 
 _ODD, _HALF = np.uint64(0x9E3779B97F4A7C15), np.uint64(32)

@@ -160,7 +160,7 @@ def test_braces_and_marks_in_a_claim_stay_text(reward: RewardModel, claims: list
 
 
 def test_yes_and_no_are_found_behind_what_a_template_sets_before_a_reply() -> None:
-    """One family writes `Assistant: Yes`, with the space in the reply's token; the words alone would be others."""
+    """An empty think block before every reply is the template's, and would be the same token for both words."""
     processor = _processor()
     bare = JudgeReader(processor, "{question}").words()
     processor.chat_template = processor.chat_template.replace("<|assistant|>", "<|assistant|>{{ '<think></think>' }}")

@@ -56,4 +56,25 @@ class Origin(StrEnum):
     HUMAN = "human"
 
 
+class Flaw(StrEnum):
+    """What was made wrong in a good item, so that a judge can learn it and every night can test the judge."""
+
+    WRONG_KEY = "wrong_key"
+    """Another option is keyed, and the rationale argues for it."""
+    WRONG_KEY_PLAIN = "wrong_key_plain"
+    """Another option is keyed; the rationale still argues for the right one."""
+    IMAGE_SWAP = "image_swap"
+    PERMUTED = "permuted"
+    """The options changed places and the letter did not."""
+    SYNONYM_DISTRACTOR = "synonym_distractor"
+    """A distractor says in other words what the key says: two options are true."""
+    LATERALITY = "laterality"
+    NEGATION = "negation"
+    NUMBER = "number"
+    OPPOSITE = "opposite"
+    """Degree, course, kind or plane turned: benign and malignant, acute and chronic, mild and severe."""
+    OFF_TOPIC = "off_topic"
+    INCOHERENT = "incoherent"
+
+
 LETTERS = ("A", "B", "C", "D", "E")

@@ -1,0 +1,119 @@
+"""Those items among which an item is perturbed: what else is asked, and what else is known of which picture."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medgr2.models.perturbation_words import same_answer
+from medgr2.models.texts import plain
+from medgr2.schemas.items import Item
+from medgr2.schemas.vocabulary import QuestionType
+
+NEAR = 5  # pictures among which a swap chooses
+# Whose options answer no question of the other type, whatever they are.
+APART = frozenset(
+    {
+        frozenset((QuestionType.MODALITY, QuestionType.ANATOMY)),
+        frozenset((QuestionType.MODALITY, QuestionType.DISEASE)),
+        frozenset((QuestionType.MODALITY, QuestionType.GRADING)),
+        frozenset((QuestionType.ANATOMY, QuestionType.DISEASE)),
+        frozenset((QuestionType.ANATOMY, QuestionType.GRADING)),
+    }
+)
+_EXCEPTS = re.compile(
+    r"\b(?:not|no|never|except|least|false|incorrect|wrong|untrue|absent|neither|without|unlikely)\b", re.IGNORECASE
+)
+# Answers that mean nothing without their question.
+_BARE = re.compile(
+    r"(?:yes|no|true|false|none|left|right|both|present|absent|positive|negative|one|two|three|four|five|six|[\W\d]+\w{0,3})",
+    re.IGNORECASE,
+)
+
+Answer = tuple[QuestionType, str, str]
+
+
+class Pool:
+    """Good items. `modality` and `looks` (a vector a picture: near ones look alike) are by image id, where known.
+
+    The order in which items are given does not matter, and an item given twice counts once.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[Item],
+        modality: Mapping[str, str] | None = None,
+        looks: Mapping[str, NDArray[np.floating]] | None = None,
+    ) -> None:
+        self.items = tuple(item for _, item in sorted({item.item_id: item for item in items}.items()))
+        self._modality = dict(modality or {})
+        self._looks = dict(looks or {})
+        self._of_type: dict[QuestionType, list[Item]] = defaultdict(list)
+        self._said: set[tuple[str, str, str]] = set()
+        self._keys: dict[tuple[str, QuestionType], list[str]] = defaultdict(list)
+        self._denied_by: dict[Answer, set[str]] = defaultdict(set)
+        for item in self.items:
+            self._show(item)
+
+    def modality(self, item: Item) -> str:
+        return self._modality.get(item.image_id, "")
+
+    def says(self, item: Item) -> bool:
+        """Whether a good item gives the same answer to the same question about the same picture."""
+        return (item.image_id, plain(item.question), plain(item.key_text)) in self._said
+
+    def other_items(self, item: Item, *, apart: bool) -> list[Item]:
+        """Of another type and about another picture; `apart`: of types that can not be mistaken for each other."""
+        own = item.question_type
+        types = [t for t in QuestionType if t is not own and (not apart or frozenset((own, t)) in APART)]
+        return [other for t in types for other in self._of_type.get(t, []) if other.image_id != item.image_id]
+
+    def other_picture(self, item: Item, rng: Random) -> str | None:
+        """A picture of which it is known that the key of this item is not true of it: the nearest in the look, else
+        one of the same modality, else any."""
+        if asks_for_exception(item.question):
+            return None
+        known = self._denied_by.get(_answer(item, item.key_text), set())
+        able = [image for image in sorted(known) if image != item.image_id and self._false_of(item, image)]
+        near = self._nearest(item.image_id, able)
+        own = self._modality.get(item.image_id)
+        alike = [image for image in able if own and self._modality.get(image) == own]
+        choice = near or alike or able
+        return rng.choice(choice) if choice else None
+
+    def _show(self, item: Item) -> None:
+        self._of_type[item.question_type].append(item)
+        self._said.add((item.image_id, plain(item.question), plain(item.key_text)))
+        if asks_for_exception(item.question):
+            return
+        self._keys[item.image_id, item.question_type].append(item.key_text)
+        for option in item.options:
+            if not same_answer(option, item.key_text):
+                self._denied_by[_answer(item, option)].add(item.image_id)
+
+    def _false_of(self, item: Item, image: str) -> bool:
+        return not any(same_answer(key, item.key_text) for key in self._keys[image, item.question_type])
+
+    def _nearest(self, image: str, able: list[str]) -> list[str]:
+        seen = [other for other in able if other in self._looks]
+        if image not in self._looks or not seen:
+            return []
+        own = np.asarray(self._looks[image], np.float64)
+        apart = np.linalg.norm(np.stack([np.asarray(self._looks[other], np.float64) for other in seen]) - own, axis=1)
+        return [seen[place] for place in np.argsort(apart, kind="stable")[:NEAR]]
+
+
+def asks_for_exception(question: str) -> bool:
+    """'Which is not seen?' has a key that is false of the picture: its opposite may be false too."""
+    return bool(_EXCEPTS.search(question))
+
+
+def _answer(item: Item, option: str) -> Answer:
+    """What an option claims. A bare 'two' or 'yes' only means something with its question."""
+    question = plain(item.question) if _BARE.fullmatch(option.strip()) else ""
+    return item.question_type, question, plain(option)

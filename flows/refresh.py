@@ -60,6 +60,8 @@ def data_refresh(parameters: RefreshParameters = RefreshParameters()) -> NightRe
         appraised = score(night, tonight, drafts.asked)
         wave = next_wave(wave, tonight.generate.target, drafts, appraised)
     published = publish(night, tonight, drafts.asked, drafts.diversity)
+    if (refused := publication.refusal(published, night.run)) is not None:
+        raise refused
     return NightReport(
         run=night.run,
         intake=intake,

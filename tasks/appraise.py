@@ -7,17 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from medgr2.infra import versions
 from medgr2.infra.workspace import Workspace
 from medgr2.models.calibration import Calibration, save
 from medgr2.models.gates import GateContext, sift
-from medgr2.models.shelf import Shelf
-from medgr2.schemas.errors import DataError, NotFoundError
+from medgr2.schemas.errors import DataError
 from medgr2.schemas.items import Item
-from medgr2.schemas.parameters import EVALUATION_DATASETS, RefreshParameters
+from medgr2.schemas.parameters import SEED, RefreshParameters
 from medgr2.schemas.reports import AppraisalReport
-from medgr2.schemas.vocabulary import Origin, Split, Verdict
+from medgr2.schemas.vocabulary import Origin, Verdict
 from medgr2.tasks.calibrate import calibrate
+from medgr2.tasks.gate_context import gate_context, items_of, members_of
 from medgr2.tasks.generate import drafted, item_of
 from medgr2.tasks.night import Night, images_of
 from medgr2.tasks.review import import_verdicts, settled
@@ -47,13 +46,13 @@ class Candidates:
 
 
 def candidates(workspace: Workspace, night: Night, items: list[Item]) -> Candidates:
-    context = _context(workspace, night)
+    context = gate_context(workspace.lake, night, items)
     gated = sift(items, context)
     return Candidates(
         gated,
         [item for item in items if not gated[item.item_id]],
         _reviewed(workspace, context),
-        _items(workspace, _members(workspace, "seed")),
+        items_of(workspace.lake, members_of(workspace.lake, SEED)),
     )
 
 
@@ -105,32 +104,6 @@ def appraise(
         auroc=calibration.cross_validated.auroc if calibration else None,
         ece=calibration.cross_validated.ece if calibration else None,
     )
-
-
-def _context(workspace: Workspace, night: Night) -> GateContext:
-    lake = workspace.lake
-    images = lake.read("images", columns=["image_id", "split"]).to_pylist()
-    history = _members(workspace, "seed")
-    if night.history is not None:
-        history.update(versions.members(lake, versions.resolve(lake, f"{night.dataset}@{night.history}")))
-    return GateContext(
-        heldout=frozenset(row["image_id"] for row in images if row["split"] != Split.TRAIN),
-        evaluation=Shelf(_items(workspace, {i for name in EVALUATION_DATASETS for i in _members(workspace, name)})),
-        history=Shelf(_items(workspace, history)),
-    )
-
-
-def _members(workspace: Workspace, dataset: str) -> set[str]:
-    try:
-        return set(versions.members(workspace.lake, versions.resolve(workspace.lake, dataset)))
-    except NotFoundError:
-        return set()  # not there yet; held-out images are refused one by one all the same
-
-
-def _items(workspace: Workspace, ids: set[str]) -> list[Item]:
-    if not ids:
-        return []
-    return [item_of(row) for row in workspace.lake.read("items", where={"item_id": sorted(ids)}).to_pylist()]
 
 
 def _reviewed(workspace: Workspace, context: GateContext) -> list[Item]:

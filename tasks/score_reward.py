@@ -18,7 +18,7 @@ from medgr2.tasks.stage import StageRequest
 STAGE = "score-reward"
 CODE = "1"
 SIGNALS = ("rm", "rm_std")
-"""`rm`: the members' mean less their spread. Where they differ, a claim is worth less."""
+"""The members' mean and their spread."""
 BATCH = 32
 MEMBERS = "member-*"
 
@@ -60,7 +60,7 @@ class RewardScoreWorker:
             for cell in cells
         ]
         for cell, opinion in zip(cells, self._ensemble.judge(claims), strict=True):
-            yield Outcome.accepted(cell, {"rm": opinion.score, "rm_std": opinion.std})
+            yield Outcome.accepted(cell, {"rm": opinion.mean, "rm_std": opinion.std})
 
 
 def members(folder: Path) -> list[Path]:

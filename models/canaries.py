@@ -38,8 +38,8 @@ def canaries(items: Iterable[Item], n: int, seed: int, pool: Pool | None = None)
     cages, later = _cages(good.values(), seed, among), dict[Cage, list[Item]]()
     while len(found) < n and (cages or later):
         if not cages:
-            cages, later, served = later, {}, set()
-        kind, stratum = cage = min(cages, key=lambda c: (of_kind[c[0]], of_stratum[c[1]], _lot(seed, *c)))
+            cages, later, served = _by_lot(later, seed), {}, set()
+        kind, stratum = cage = min(cages, key=lambda c: (of_kind[c[0]], of_stratum[c[1]]))
         item = cages[cage].pop()
         if not cages[cage]:
             del cages[cage]
@@ -64,7 +64,12 @@ def _cages(items: Iterable[Item], seed: int, pool: Pool) -> dict[Cage, list[Item
             cages.setdefault((kind, (pool.modality(item), str(item.question_type))), []).append(item)
     for (kind, _), waiting in cages.items():
         waiting.sort(key=lambda item: _lot(seed, kind, item.item_id))
-    return cages
+    return _by_lot(cages, seed)
+
+
+def _by_lot(cages: dict[Cage, list[Item]], seed: int) -> dict[Cage, list[Item]]:
+    """Which of two equally empty cages is served first."""
+    return dict(sorted(cages.items(), key=lambda cage: _lot(seed, *cage[0])))
 
 
 def _lot(seed: int, *what: object) -> str:

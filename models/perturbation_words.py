@@ -20,7 +20,7 @@ LIGHT = 3  # words a light paraphrase changes at most
 
 _COUNTED = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _ROMAN = ("i", "ii", "iii", "iv", "v")
-# Not within a name: COVID-19, T2, L4, HER2 and the second number of a range stay as they are.
+# Not within a name (COVID-19, T2, HER2), nor the second number of a range.
 _FIGURE = re.compile(r"(?<![\w.,-])\d+(?:[.,]\d+)?(?![\w.,-]*\d)")
 _STAGE = re.compile(rf"\b(?:grade|stage|type|class)\s+(?P<numeral>{'|'.join(_ROMAN)})\b", re.IGNORECASE)
 # What is denied by a word that goes, and what is affirmed by a word that comes.
@@ -140,33 +140,34 @@ def paraphrase(text: str, rng: Random, keep: Sequence[str] = ()) -> str | None:
     new = text
     for match in chosen:
         other = rng.choice([o for o in table[plain(match[0])] if o != plain(match[0])])
-        before = re.sub(r"\b([Aa])n?(\s+)$", rf"\1{'n' if other[0] in 'aeiou' else ''}\2", new[: match.start()])
-        new = before + _like(match[0], other) + new[match.end() :]
+        new = _put(new, *match.span(), _like(match[0], other))
     return None if new == text or changes_meaning(text, new) else new
 
 
 def flips(text: str, flaw: Flaw) -> tuple[str, ...]:
     """The text with one word of this kind turned into its opposite or into another number: every way of it."""
     fixed = [match.span() for phrase in _opposites()["fixed"] for match in mention(phrase).finditer(text)]
-    edits = [
-        (start, end, new) for start, end, new in _edits(text, flaw) if not any(a < end and start < b for a, b in fixed)
-    ]
-    made = (_tidy(text, text[:start] + new + text[end:]) for start, end, new in edits)
+    edits = (edit for edit in _edits(text, flaw) if not any(a < edit[1] and edit[0] < b for a, b in fixed))
+    made = (_tidy(text, _put(text, start, end, new)) for start, end, new in edits)
     return tuple(dict.fromkeys(new for new in made if new and guarded(new) != guarded(text)))
 
 
 @lru_cache(maxsize=65536)
 def mention(phrase: str) -> re.Pattern[str]:
     """The phrase as whole words, in any case and with any punctuation between."""
-    said = r"[\W_]*".join(re.escape(word) for word in words(phrase)) or r"(?!)"
+    said = r"[\W_]*".join(map(re.escape, words(phrase))) or r"(?!)"
     return re.compile(rf"(?<!\w){said}(?!\w)", re.IGNORECASE)
 
 
 def _edits(text: str, flaw: Flaw) -> Iterator[tuple[int, int, str]]:
     table = _turned()[flaw]
     for match in _any_of(flaw).finditer(text):
+        before, after = words(text[: match.start()])[-3:], words(text[match.end() :])[:2]
+        if flaw is not Flaw.NEGATION and _DENYING.intersection(before):
+            continue  # what is denied may be false either way
         for other in table[match[0].casefold()]:
-            yield *match.span(), _like(match[0], other)
+            if other not in (*before, *after):  # 'left and right' has no opposite
+                yield *match.span(), _like(match[0], other)
     if flaw is Flaw.NUMBER:
         for match in _FIGURE.finditer(text):
             for other in _other_figures(match[0]):
@@ -186,10 +187,25 @@ def _other_figures(figure: str) -> list[str]:
     mark = "," if "," in figure else "."
     places = len(figure.partition(mark)[2])
     value = float(figure.replace(",", "."))
-    others = [value * 2, value / 2 if places or value % 2 == 0 else value * 3, value + 3]
-    if value >= 10:
-        others = others[:2]
+    others = [value * 2, value / 2 if places or value % 2 == 0 else value * 3, *([value + 3] if value < 10 else [])]
     return [f"{other:.{places}f}".replace(".", mark) for other in others if other != value]
+
+
+def article(said: str | None, before: str) -> str:
+    """'a' or 'an' as `before` sounds, in the case of what was said; none where none was, or where nothing is left."""
+    if not said or before.casefold().startswith("no "):
+        return ""
+    spelt = before[:2].isupper() or before[1:2] == "-"
+    sounds = before[:1] in "AEFHILMNORSX" if spelt else before[:1].casefold() in "aeiou"
+    return said[0] + ("n" if sounds else "")
+
+
+def _put(text: str, start: int, end: int, new: str) -> str:
+    """The article before it follows."""
+    before = text[:start]
+    if new and (found := re.search(r"\b(an?)(\s+)$", before, re.IGNORECASE)):
+        before = before[: found.start()] + article(found[1], new) + found[2]
+    return before + new + text[end:]
 
 
 def _tidy(before: str, after: str) -> str:

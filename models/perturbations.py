@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from medgr2.models.perturbation_pool import Pool, asks_for_exception
-from medgr2.models.perturbation_words import FLIPS, flips, mention, paraphrase, same_answer, synonyms_of
+from medgr2.models.perturbation_words import FLIPS, article, flips, mention, paraphrase, same_answer, synonyms_of
 from medgr2.models.texts import named, plain
 from medgr2.schemas.digest import digest_of
 from medgr2.schemas.items import Item
@@ -214,9 +214,9 @@ def _argues(item: Item, new: str) -> str | None:
         if said not in (plain(key), plain(new)):
             return match[0]
         changed = changed or said == plain(key)
-        other = new if said == plain(key) else key
+        other = _in_place_of(match["said"], *((key, new) if said == plain(key) else (new, key)))
         start = match.start() == 0 or item.rationale[: match.start()].rstrip().endswith((".", "!", "?", ":"))
-        lead = _article(match["article"], other)
+        lead = article(match["article"], other)
         told = (lead + match["gap"] if lead else "") + other if match["article"] else other
         return told[:1].upper() + told[1:] if start else told
 
@@ -225,12 +225,10 @@ def _argues(item: Item, new: str) -> str | None:
     return told if changed and told != item.rationale else None
 
 
-def _article(article: str | None, before: str) -> str:
-    if not article or before.casefold().startswith("no "):
-        return ""
-    spelt = before[:2].isupper() or before[1:2] == "-"
-    sounds = before[:1] in "AEFHILMNORSX" if spelt else before[:1].casefold() in "aeiou"
-    return article[0] + ("n" if sounds else "")
+def _in_place_of(said: str, phrase: str, other: str) -> str:
+    """`other` in small letters where `phrase` was said so. Abbreviations keep theirs: COVID-19, X-Ray, CT."""
+    small = phrase[:1].isupper() and said[:1].islower() and other[1:].islower()
+    return other[:1].lower() + other[1:] if small else other
 
 
 def _claim(item: Item) -> tuple[str, str, str]:

@@ -465,3 +465,20 @@ def test_whatever_is_made_is_another_valid_item(said: list[str], kind: Flaw, see
     bad = perturb(item, kind, POOLS["real"], seed)
     assert bad is None or (bad.item.item_id != item.item_id and Item.model_validate(bad.item.model_dump()))
     assert bad == perturb(item, kind, POOLS["real"], seed)
+
+
+def test_a_rewritten_reason_reads_like_the_good_one() -> None:
+    """Capitals and articles may not betray what was made."""
+    item = one("What is the tumour type?", options=("Glioma", "Pituitary tumour"), answer="A")
+    reason = item.model_copy(update={"rationale": "The oedema suggests a glioma. Glioma is frequent."})
+    assert [bad.rationale for bad in made(reason, Flaw.WRONG_KEY)] == [
+        "The oedema suggests a pituitary tumour. Pituitary tumour is frequent."
+    ]
+    assert set(flips("There is an increased density.", Flaw.OPPOSITE)) == {"There is a decreased density."}
+
+
+def test_what_could_be_true_either_way_is_not_flipped() -> None:
+    assert flips("The heart is not enlarged.", Flaw.OPPOSITE) == ()
+    assert flips("The left and right ventricles are wide.", Flaw.LATERALITY) == ()
+    assert flips("no left effusion", Flaw.LATERALITY) == ()
+    assert flips("There is no mass.", Flaw.NEGATION) == ("There is mass.",)

@@ -12,6 +12,9 @@ from medgr2.schemas.parameters import EMBEDDED, RefreshParameters, ScoreParamete
 from medgr2.tasks.ablate_reward import SeedResult, one_seed
 from medgr2.tasks.stage import say_plan
 
+CANARIES = 120
+"""More than a night has: their share is a number of the table."""
+
 
 def reward_of_seed(settings: Settings, seed: int, images: int, audits: int) -> SeedResult:
     parameters = RefreshParameters(
@@ -19,7 +22,7 @@ def reward_of_seed(settings: Settings, seed: int, images: int, audits: int) -> S
         night=f"seed{seed}",
         source=EMBEDDED,
         world=WorldParameters(seed=seed, images=images),
-        score=ScoreParameters(reviewer="phantoms", audits=audits),
+        score=ScoreParameters(reviewer="phantoms", audits=audits, canaries=CANARIES),
     )
     world = embedded_world(settings, seed, images)
     build(world, seed, images)

@@ -6,6 +6,7 @@ from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
 
 from medgr2.flows.embedded import EmbeddedWorld, ask_reviewer, build, embedded_world
 from medgr2.flows.intake import take_in
@@ -129,6 +130,11 @@ def score(night: Night, parameters: RefreshParameters, asked: int) -> AppraisalR
         ask = lambda requests: ask_reviewer(world, requests)  # noqa: E731
     report = appraisal.appraise(open_workspace(), night, parameters, ask, announce, asked=asked)
     get_run_logger().info(report.line())
+    for alarm in report.alarms:
+        get_run_logger().warning(alarm)
+        emit_event(
+            "medgr2.alarm", resource={"prefect.resource.id": f"medgr2.run.{night.run}"}, payload={"alarm": alarm}
+        )
     return report
 
 

@@ -52,6 +52,9 @@ class ScoreParameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     answers: int = Field(default=8, ge=1, le=64, description="Image-only answers sampled per item (K).")
+    canaries: int = Field(
+        default=40, ge=0, le=1000, description="Known-bad items judged beside each night's drafts; none is published."
+    )
     audits: int = Field(default=100, ge=20, le=2000, description="Items put before the reviewer each night.")
     reviewer: Reviewer = Field(
         default="people", description="'phantoms' lets the embedded world's own process play the reviewer."

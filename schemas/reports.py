@@ -161,6 +161,12 @@ class AppraisalReport(BaseModel):
     """Of this night's accepted drafts, by those that were audited after they had been drawn at random."""
     mean_p: float | None = None
     """Over the drafts that passed the gates."""
+    canaries: int = 0
+    """Known-bad items that were judged beside the drafts."""
+    canaries_rejected: float | None = None
+    canaries_past_gates: int = 0
+    past_gates_rejected: float | None = None
+    """The share of these that p(valid) stopped: the rest is the gates' work."""
     alarms: tuple[str, ...] = ()
 
     def line(self) -> str:
@@ -169,6 +175,7 @@ class AppraisalReport(BaseModel):
         return (
             f"score: {self.accepted} of {self.drafts} drafts accepted, {self.rejected} rejected, {self.failed} failed; "
             f"{self.audits} audits, cross-validated AUROC {self.auroc:.3f}, ECE {self.ece:.3f}"
+            + (f"; {self.canaries_rejected:.3f} of {self.canaries} canaries rejected" if self.canaries else "")
         )
 
 

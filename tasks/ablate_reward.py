@@ -39,6 +39,11 @@ class SeedResult(BaseModel):
     blind: float
     """Share of right answers about the accepted that are given without their picture."""
     chance: float
+    canaries: int
+    canaries_rejected: float | None
+    past_gates: int
+    past_gates_rejected: float | None
+    """Of the canaries that no gate caught."""
     arms: tuple[Arm, ...]
 
 
@@ -49,7 +54,7 @@ def one_seed(
     night = open_night(workspace, parameters)
     images, how = images_of(workspace, night), parameters.generate
     generate.generate(workspace, how, images, model=night.generator, run=night.run, announce=announce)
-    appraise(workspace, night, parameters, ask, announce)
+    report = appraise(workspace, night, parameters, ask, announce)
     items = {
         item.item_id: item for item in generate.drafted(workspace, how, images, model=night.generator, run=night.run)
     }
@@ -76,5 +81,9 @@ def one_seed(
         kept=kept,
         blind=fmean(newest[i]["blind"] for i in accepted) if accepted else 0.0,
         chance=fmean(1 / len(items[i].options) for i in accepted) if accepted else 0.0,
+        canaries=report.canaries,
+        canaries_rejected=report.canaries_rejected,
+        past_gates=report.canaries_past_gates,
+        past_gates_rejected=report.past_gates_rejected,
         arms=tuple(arms(known, scorer=night.scorer, tau=parameters.select.tau)),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medgr2.infra.workspace import Workspace
+from medgr2.models.alarms import alarms
 from medgr2.models.calibration import Calibration, save
 from medgr2.models.gates import GateContext, sift
 from medgr2.schemas.errors import DataError
@@ -23,6 +24,7 @@ from medgr2.tasks.review import import_verdicts, settled
 from medgr2.tasks.review_sample import draw
 from medgr2.tasks.score import Measured, judge, measure, record_judgements
 from medgr2.tasks.stage import Announce
+from medgr2.tasks.vigil import figures_of, night_before, precision_of, refused, tonights_canaries
 
 AskReviewer = Callable[[Iterable[dict[str, Any]]], list[dict[str, Any]]]
 """Takes the item with item_id and image_sha256, gives {item_id, valid, reason}."""
@@ -39,20 +41,30 @@ class Candidates:
     """Audited on earlier nights, and measured again under tonight's scorer: old verdicts keep their worth."""
     human: list[Item]
     """Questions of people: training wants to know how hard they are for tonight's scorer."""
+    canaries: dict[str, tuple[str, ...]]
+    """The reasons against each known-bad item."""
+    live: list[Item]
+    """Canaries that no gate caught."""
 
     @property
     def measured(self) -> list[Item]:
-        return [*self.passed, *self.reviewed, *self.human]
+        return [*self.passed, *self.reviewed, *self.human, *self.live]
 
 
-def candidates(workspace: Workspace, night: Night, items: list[Item]) -> Candidates:
+def candidates(workspace: Workspace, night: Night, items: list[Item], count: int) -> Candidates:
+    """`count` canaries are slipped in."""
     context = gate_context(workspace.lake, night, items)
+    human = items_of(workspace.lake, members_of(workspace.lake, SEED))
+    made = tonights_canaries(workspace.lake, human, count)
+    caught = {item.item_id: refused(item, context) for item in made}
     gated = sift(items, context)
     return Candidates(
         gated,
         [item for item in items if not gated[item.item_id]],
         _reviewed(workspace, context),
-        items_of(workspace.lake, members_of(workspace.lake, SEED)),
+        human,
+        caught,
+        [item for item in made if not caught[item.item_id]],
     )
 
 
@@ -70,7 +82,7 @@ def appraise(
     lake, how = workspace.lake, parameters.score
     images = images_of(workspace, night)
     items = drafted(workspace, parameters.generate, images, model=night.generator, run=night.run, asked=asked)
-    found = candidates(workspace, night, items)
+    found = candidates(workspace, night, items, how.canaries)
     gated, passed, human = found.gated, found.passed, found.human
     measured = measure(
         workspace, found.measured, how, scorer=night.scorer, run=night.run, announce=announce, reward=night.reward
@@ -79,8 +91,8 @@ def appraise(
         _audit(workspace, night, parameters, passed, gated, measured, ask)
     calibration, why = _calibrate(workspace, measured)
     # What people called invalid is not published, whatever its p.
-    refused = {item_id for item_id, valid in settled(lake.read("reviews").to_pylist()).items() if not valid}
-    rows = judge(gated, measured, calibration, tau=parameters.select.tau, run=night.run, refused=refused)
+    doubted = {item_id for item_id, valid in settled(lake.read("reviews").to_pylist()).items() if not valid}
+    rows = judge(gated, measured, calibration, tau=parameters.select.tau, run=night.run, refused=doubted)
     if len(rows) != len(items):
         raise DataError(
             f"{len(items)} drafts went in and {len(rows)} judgements came out",
@@ -92,6 +104,11 @@ def appraise(
     )
     record_judgements(lake, rows + of_people, night.run)
     verdicts = Counter(row["verdict"] for row in rows)
+    sung = judge(found.canaries, measured, calibration, tau=parameters.select.tau, run=night.run)
+    share = _rejected(sung) if calibration else None
+    past = [row for row in sung if not found.canaries[row["item_id"]]]
+    precision = precision_of(lake, night.run)
+    now = figures_of(night.run, rows, precision)
     return AppraisalReport(
         drafts=len(rows),
         accepted=verdicts[Verdict.ACCEPTED],
@@ -103,6 +120,13 @@ def appraise(
         audits=calibration.audits if calibration else 0,
         auroc=calibration.cross_validated.auroc if calibration else None,
         ece=calibration.cross_validated.ece if calibration else None,
+        precision=precision,
+        mean_p=now.mean_p,
+        canaries=len(sung),
+        canaries_rejected=share,
+        canaries_past_gates=len(past),
+        past_gates_rejected=_rejected(past) if calibration else None,
+        alarms=alarms(now, night_before(lake, night), len(sung), share),
     )
 
 
@@ -149,6 +173,10 @@ def _audit(
         for v in ask(requests)
     ]
     import_verdicts(workspace.lake, verdicts, run=night.run)
+
+
+def _rejected(rows: list[dict[str, Any]]) -> float | None:
+    return sum(row["verdict"] != Verdict.ACCEPTED for row in rows) / len(rows) if rows else None
 
 
 def question_of(item: Item) -> dict[str, Any]:

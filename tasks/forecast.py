@@ -52,7 +52,12 @@ def forecast(workspace: Workspace, parameters: RefreshParameters) -> Forecast:
     upto = first_wave(how.target).upto
     asked = _plan(workspace, request, wanted.cells[:upto])
     items = generate.held_drafts(workspace, how, request, wanted, upto)
-    exams = sorted({item.item_id: item for item in appraise.candidates(workspace, night, items).measured}.items())
+    exams = sorted(
+        {
+            item.item_id: item
+            for item in appraise.candidates(workspace, night, items, parameters.score.canaries).measured
+        }.items()
+    )
     judge = tuple(
         _plan(workspace, request, cells)
         for _, request, cells in score.looks(

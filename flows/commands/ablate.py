@@ -48,6 +48,8 @@ def reward(seeds: int, first_seed: int, images: int, audits: int, as_json: bool)
             "kept": fmean(result.kept for result in results),
             "blind": fmean(result.blind for result in results),
             "chance": fmean(result.chance for result in results),
+            "canaries_rejected": _mean([result.canaries_rejected for result in results]),
+            "past_gates_rejected": _mean([result.past_gates_rejected for result in results]),
         },
         "arms": [arm.model_dump() for arm in table],
         "seeds": [result.model_dump() for result in results],

@@ -1,0 +1,70 @@
+"""Vigil: known-bad items slipped among a night's drafts, and this night's judgements beside the last one's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from medgr2.infra.lake import Lake
+from medgr2.models.alarms import Figures, figures
+from medgr2.models.canaries import canaries
+from medgr2.models.gates import GATES, GateContext
+from medgr2.models.perturbation_pool import Pool
+from medgr2.schemas.items import Item
+from medgr2.schemas.reports import AuditedShare
+from medgr2.schemas.vocabulary import Origin
+from medgr2.tasks.night import Night
+from medgr2.tasks.review import audited_precision
+
+
+def tonights_canaries(lake: Lake, good: Sequence[Item], count: int) -> list[Item]:
+    """Made of questions that people wrote. The same questions give the same ones, so a killed night finds its own."""
+    if not good or count == 0:
+        return []
+    rows = lake.read("images", columns=["image_id", "modality"], where={"image_id": sorted({i.image_id for i in good})})
+    modality = {row["image_id"]: row["modality"] or "" for row in rows.to_pylist()}
+    return [made.item for made in canaries(good, count, 0, Pool(good, modality))]
+
+
+def refused(item: Item, context: GateContext) -> tuple[str, ...]:
+    """By the gates that look at an item alone: a canary hides no twin, and is none."""
+    return tuple(reason for gate in GATES if (reason := gate(item, context)))
+
+
+def precision_of(lake: Lake, run: str) -> AuditedShare | None:
+    found = audited_precision(lake.read("reviews", where={"run": run}).to_pylist())
+    if found is None:
+        return None
+    return AuditedShare(audited=found.audited, value=found.value, low=found.low, high=found.high)
+
+
+def figures_of(run: str, rows: Iterable[Mapping[str, Any]], precision: AuditedShare | None) -> Figures:
+    judged = list(rows)
+    return figures(
+        run,
+        [row["p_valid"] for row in judged if row["p_valid"] is not None],
+        [row["lp"] for row in judged if row["lp"] is not None],
+        precision,
+    )
+
+
+def night_before(lake: Lake, night: Night) -> Figures | None:
+    """Of the same dataset, the last one that was judged before this one began."""
+    began = datetime.fromtimestamp(night.began / 1e9, UTC)
+    rows = [
+        row
+        for row in lake.read("scores", columns=["item_id", "run", "p_valid", "lp", "scored_at", "score_id"]).to_pylist()
+        if row["run"].startswith(f"{night.dataset}/") and row["run"] != night.run and row["scored_at"] < began
+    ]
+    if not rows:
+        return None
+    run = max(rows, key=lambda row: (row["scored_at"], row["score_id"]))["run"]
+    newest = {
+        row["item_id"]: row
+        for row in sorted(rows, key=lambda row: (row["scored_at"], row["score_id"]))
+        if row["run"] == run
+    }
+    written = lake.read("items", ["item_id"], {"item_id": sorted(newest), "origin": Origin.GENERATED.value})
+    drafts = [newest[item_id] for item_id in written["item_id"].to_pylist()]
+    return figures_of(run, drafts, precision_of(lake, run))

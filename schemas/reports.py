@@ -161,6 +161,10 @@ class AppraisalReport(BaseModel):
     """Of this night's accepted drafts, by those that were audited after they had been drawn at random."""
     mean_p: float | None = None
     """Over the drafts that passed the gates."""
+    compared: dict[str, int] = {}
+    """Items of each evaluation set that the drafts were compared with; 0: the set is not there."""
+    images_not_compared: int = 0
+    """Of the drafts, because they have no fingerprint of this release: ingest their source again."""
     canaries: int = 0
     """Known-bad items that were judged beside the drafts."""
     canaries_rejected: float | None = None

@@ -17,7 +17,7 @@ from medgr2.schemas.parameters import SEED, RefreshParameters
 from medgr2.schemas.reports import AppraisalReport
 from medgr2.schemas.vocabulary import Origin, Verdict
 from medgr2.tasks.calibrate import calibrate
-from medgr2.tasks.gate_context import gate_context, items_of, members_of
+from medgr2.tasks.gate_context import compare_with, members_of, read_items
 from medgr2.tasks.generate import drafted, item_of
 from medgr2.tasks.night import Night, images_of
 from medgr2.tasks.review import import_verdicts, settled
@@ -45,6 +45,10 @@ class Candidates:
     """The reasons against each known-bad item."""
     live: list[Item]
     """Canaries that no gate caught."""
+    compared: dict[str, int]
+    """Items of each evaluation set."""
+    unseen: int
+    """Images that could not be compared with those of the evaluation sets."""
 
     @property
     def measured(self) -> list[Item]:
@@ -53,8 +57,9 @@ class Candidates:
 
 def candidates(workspace: Workspace, night: Night, items: list[Item], count: int) -> Candidates:
     """`count` canaries are slipped in."""
-    context = gate_context(workspace.lake, night, items)
-    human = items_of(workspace.lake, members_of(workspace.lake, SEED))
+    compared = compare_with(workspace.lake, night, items)
+    context = compared.context
+    human = list(read_items(workspace.lake, members_of(workspace.lake, SEED)))
     made = tonights_canaries(workspace.lake, human, count)
     caught = {item.item_id: refused(item, context) for item in made}
     gated = sift(items, context)
@@ -65,6 +70,8 @@ def candidates(workspace: Workspace, night: Night, items: list[Item], count: int
         human,
         caught,
         [item for item in made if not caught[item.item_id]],
+        compared.sets,
+        len(context.images.unseen),
     )
 
 
@@ -122,6 +129,8 @@ def appraise(
         ece=calibration.cross_validated.ece if calibration else None,
         precision=precision,
         mean_p=now.mean_p,
+        compared=found.compared,
+        images_not_compared=found.unseen,
         canaries=len(sung),
         canaries_rejected=share,
         canaries_past_gates=len(past),

@@ -150,6 +150,18 @@ def test_what_a_person_refuses_later_leaves_the_next_version(workspace: Workspac
     assert held[0] in members(workspace.lake, published.version)
 
 
+def test_canaries_are_judged_and_leave_no_trace(workspace: Workspace) -> None:
+    _, report, _ = spend(workspace, how(), judged_by_length)
+    assert report.canaries == 40
+    assert 0 < report.canaries_past_gates < 40
+    assert report.canaries_rejected is not None
+    assert report.compared["heldout"] == 12
+    drafts = {item.item_id for item in drafts_of(workspace, open_night(workspace, how()), how())}
+    people = set(workspace.lake.read("items", ["item_id"], {"origin": "human"})["item_id"].to_pylist())
+    assert set(workspace.lake.read("scores")["item_id"].to_pylist()) <= drafts | people
+    assert set(workspace.lake.read("items")["item_id"].to_pylist()) <= drafts | people
+
+
 def refuse(workspace: Workspace, *items: str) -> None:
     said = [{"item_id": i, "reviewer": f"Dr. {name}", "valid": False} for i in items for name in "AB"]
     import_verdicts(workspace.lake, said)

@@ -7,70 +7,94 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from statistics import NormalDist
 
 from medgr2.models.texts import plain
 from medgr2.schemas.items import Item
 from medgr2.schemas.vocabulary import LETTERS
 
-Rule = Callable[[Item], Sequence[str]]
-"""What stands for each option, in the order of the options."""
+Rule = Callable[[Item], Sequence[tuple[str, str]]]
+"""What stands for each option, in their order: the group within which it competes, and its label."""
 
-BY_LUCK = 0.01
-"""So many of the batches that are even lose anything. Luck is left alone: no rule can go by it."""
-SLACK = 0.02
-"""Of the options with a label: a surplus so small is no use to a guess."""
+Z = NormalDist().inv_cdf(0.99)
+"""Of the groups that are even one in a hundred loses anything. Luck is left alone: no rule can go by it."""
+EVEN = 1.0
+"""What is uneven is made as even as a fair draw is on average, no more: every item that goes is a good one."""
+COMMON = 1.0
+"""Labels that are due fewer keys are too rare to be called uneven."""
 LEAST = 0.25
-"""A label that is never a key cannot be mended by dropping others. If less than this share would be left, nothing is
-dropped: the blind probe has to stop such a batch."""
+"""A label that is never a key cannot be mended by dropping others. If less than this share of a group would be left,
+nothing of it is dropped: the blind probe has to stop such a batch."""
 
 
-def by_key(item: Item) -> Sequence[str]:
+def by_key(item: Item) -> Sequence[tuple[str, str]]:
     """Labels are even within a question type: only there do they compete."""
-    return [f"{item.question_type}|{plain(option) or option}" for option in item.options]
+    return [(item.question_type, plain(option) or option) for option in item.options]
 
 
-def by_letter(item: Item) -> Sequence[str]:
-    return [chr(ord("A") + at) for at in range(len(item.options))]
+def by_letter(item: Item) -> Sequence[tuple[str, str]]:
+    return [("letters", chr(ord("A") + at)) for at in range(len(item.options))]
 
 
 def surplus(ranked: Sequence[Item], rule: Rule) -> frozenset[str]:
-    """Ids of the items to drop. Of a label with more keys than chance allows the last in the ranking go, until it has
-    as many as an even spread gives it."""
-    labels = [rule(item) for item in ranked]
-    keys = [own[LETTERS.index(item.answer)] for own, item in zip(labels, ranked, strict=True)]
-    due: dict[str, float] = defaultdict(float)
-    spread: dict[str, float] = defaultdict(float)
-    waiting: dict[str, list[int]] = defaultdict(list)
-    for at, own in enumerate(labels):
-        waiting[keys[at]].append(at)
-        for label in own:
-            due[label] += 1 / len(own)
-            spread[label] += (1 - 1 / len(own)) / len(own)
-    z = NormalDist().inv_cdf(1 - BY_LUCK / max(1, len(due)))
-    dropped: set[int] = set()
-    crowds = {label for label in waiting if _excess(label, waiting, due) > _luck(label, due, spread, z)}
-    while crowds:
-        worst = max(sorted(crowds), key=lambda label: _excess(label, waiting, due) / due[label])
-        if _excess(worst, waiting, due) <= SLACK * due[worst]:
-            break
-        out = waiting[worst].pop()
-        dropped.add(out)
-        if len(dropped) > (1 - LEAST) * len(ranked):
-            return frozenset()
-        for label in labels[out]:
-            share = 1 / len(labels[out])
-            due[label] -= share
-            spread[label] -= (1 - share) * share
-            if waiting[label] and _excess(label, waiting, due) > _luck(label, due, spread, z):
-                crowds.add(label)
-    return frozenset(ranked[at].item_id for at in dropped)
+    """Ids of the items to drop. Where keys are less even than chance allows, those of the label with the clearest
+    surplus go, the last in the ranking first."""
+    groups: dict[str, _Group] = defaultdict(_Group)
+    for item in ranked:
+        options = rule(item)
+        group = groups[options[0][0]]
+        group.add(item.item_id, [label for _, label in options], LETTERS.index(item.answer))
+    return frozenset(item_id for group in groups.values() for item_id in group.surplus())
 
 
-def _excess(label: str, waiting: dict[str, list[int]], due: dict[str, float]) -> float:
-    return len(waiting[label]) - due[label]
+@dataclass
+class _Group:
+    shown: dict[str, list[str]] = field(default_factory=dict)
+    """Labels of the options, by item."""
+    keyed: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """Items by the label of their key, best first."""
+    due: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Keys that a label has by chance, and the variance of their number."""
+    variance: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def add(self, item_id: str, labels: Sequence[str], key: int) -> None:
+        self.shown[item_id] = list(labels)
+        self.keyed[labels[key]].append(item_id)
+        self._count(labels, +1)
+
+    def surplus(self) -> set[str]:
+        dropped: set[str] = set()
+        common, unevenness = self._unevenness(self.due)
+        if len(common) < 2 or unevenness <= _by_luck(len(common) - 1):
+            return dropped
+        most = (1 - LEAST) * len(self.shown)
+        while len(common) > 1 and unevenness > EVEN * (len(common) - 1):
+            worst = max(common, key=self._deviation)
+            if self._deviation(worst) <= 0 or len(dropped) >= most:
+                return set()  # nobody has too many: some label has too few, and dropping does not mend that
+            out = self.keyed[worst].pop()
+            dropped.add(out)
+            self._count(self.shown[out], -1)
+            common, unevenness = self._unevenness(common)  # what is dropped makes no label commoner
+        return dropped
+
+    def _count(self, labels: Sequence[str], sign: int) -> None:
+        for label in labels:
+            self.due[label] += sign / len(labels)
+            self.variance[label] += sign * (1 - 1 / len(labels)) / len(labels)
+
+    def _deviation(self, label: str) -> float:
+        return (len(self.keyed[label]) - self.due[label]) / math.sqrt(self.variance[label])
+
+    def _unevenness(self, labels: Iterable[str]) -> tuple[list[str], float]:
+        """Those that are common, and the sum of their squared deviations: by chance about as many as they are."""
+        common = sorted(label for label in labels if self.due[label] >= COMMON)
+        return common, math.fsum(self._deviation(label) ** 2 for label in common)
 
 
-def _luck(label: str, due: dict[str, float], spread: dict[str, float], z: float) -> float:
-    return max(SLACK * due[label], z * math.sqrt(max(0.0, spread[label])))
+def _by_luck(freedom: int) -> float:
+    """The 99th percentile of chi-squared, as Wilson and Hilferty have it."""
+    part = 2 / (9 * freedom)
+    return freedom * (1 - part + Z * math.sqrt(part)) ** 3

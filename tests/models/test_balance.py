@@ -41,18 +41,18 @@ def shares(items: list[Item]) -> dict[str, float]:
 
 def test_luck_is_left_alone() -> None:
     dropped = [len(surplus(drawn(300, (1,) * 6, seed), by_key)) for seed in range(20)]
-    assert dropped.count(0) >= 18  # one batch in a hundred
+    assert dropped.count(0) >= 18  # one batch in a hundred loses anything
 
 
 def test_a_surplus_goes_from_the_end_of_the_ranking() -> None:
     items = drawn(1000, (5, 1, 1, 1, 1, 1))
     dropped = surplus(items, by_key)
     kept = [one for one in items if one.item_id not in dropped]
-    assert {one.key_text for one in items if one.item_id in dropped} == {"one"}
+    assert sum(one.key_text == "one" for one in items if one.item_id in dropped) > 0.9 * len(dropped)
     assert shares(items)["one"] > 0.6
     assert all(abs(share - 0.25) < 0.06 for share in shares(kept).values())
     last = max(at for at, one in enumerate(items) if one.key_text == "one" and one.item_id not in dropped)
-    assert all(at > last for at, one in enumerate(items) if one.item_id in dropped)
+    assert all(at > last for at, one in enumerate(items) if one.item_id in dropped and one.key_text == "one")
 
 
 def test_several_labels_with_a_surplus() -> None:
@@ -82,9 +82,36 @@ def test_items_of_fewer_options_want_fewer_letters() -> None:
     assert surplus([one for one in items if one.answer == "A" or int(one.item_id, 16) % 3 == 0], by_letter)
 
 
+def test_many_labels_that_are_a_little_uneven_are_uneven_together() -> None:
+    """No label of its own is beyond luck."""
+    rng = random.Random(4)
+    labels = [f"label {at}" for at in range(40)]
+    items = []
+    for at in range(1200):
+        key = rng.choices(labels, [3, 1] * 20)[0]
+        options = [key, *rng.sample([label for label in labels if label != key], 3)]
+        items.append(item(at, rng.sample(options, 4), key))
+    dropped = surplus(items, by_key)
+    assert 0.1 * len(items) < len(dropped) < 0.5 * len(items)
+    gone = [int(one.key_text.split()[1]) % 2 for one in items if one.item_id in dropped]
+    assert gone.count(0) > 0.9 * len(gone)
+
+
 def test_texts_of_their_own_are_no_label() -> None:
     items = [item(at, [f"{name} {at}" for name in ("w", "x", "y", "z")], f"w {at}") for at in range(200)]
     assert surplus(items, by_key) == frozenset()
+
+
+def test_a_label_may_go_altogether() -> None:
+    """Whatever is dropped, and however small the batch, the others are still counted right."""
+    rng = random.Random(2)
+    for seed in range(60):
+        number = rng.randrange(5, 60)
+        items = drawn(number, (30, 1, 1, 1, 1, 1), seed)
+        items += [item(n, ["p", "q", "r", "one"], "p", QuestionType.GRADING) for n in range(rng.randrange(20))]
+        dropped = surplus(items, by_key)
+        assert dropped < {one.item_id for one in items}
+        assert len(dropped) <= 0.75 * len(items) + 2  # one more in each of two question types
 
 
 def test_nothing_is_nothing() -> None:

@@ -95,10 +95,11 @@ def refusal(report: PublishReport, run: str) -> NightStoppedError | None:
     """What a person is told of a batch that is not published, with the words that give it away."""
     if not report.refused or report.probe is None:
         return None
+    held = report.version.ref if report.version else "no version yet"
     return NightStoppedError(
         "\n".join(("the night's batch is not published", *report.probe.lines())),
         where=run,
-        kept=f"every draft and score; the dataset as it was ({report.version.ref if report.version else 'no version'})",
+        kept=f"every draft and score; the dataset without this batch ({held})",
         next_command="change how the generator is asked (its distractors have to fit as well as its keys), and ask "
         "under another --night; a surplus of some labels is left out by itself where select.balance_keys is on",
     )

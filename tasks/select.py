@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from medgr2.models.balance import by_key, by_letter, surplus
+from medgr2.models.texts import plain
 from medgr2.schemas.items import Item
 from medgr2.schemas.parameters import SelectParameters
 from medgr2.schemas.vocabulary import Verdict
 
 Slice = tuple[str, str]
+COMMON = 8
+"""Keys of a label that are enough to rank them by themselves."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,7 @@ def select(
         else:
             ranked.append((-p, item_id, item))
     kept = [item for _, _, item in sorted(ranked, key=lambda entry: entry[:2])]
-    # Before the cap, so that what is dropped leaves its place to others; and after it: the best are no even sample.
-    kept = _even(kept, left_out, parameters)
-    kept = _capped(kept, left_out, modality, parameters)
-    kept = _even(kept, left_out, parameters)
+    kept = _chosen(kept, left_out, modality, parameters)
     return Selection(
         add=tuple(sorted(item.item_id for item in kept)),
         left_out=left_out,
@@ -77,26 +77,44 @@ def _slice(item: Item, modality: Mapping[str, str]) -> Slice:
     return modality.get(item.image_id) or "unknown", item.question_type.value
 
 
-def _capped(
+def _chosen(
     ranked: list[Item], left_out: dict[str, str], modality: Mapping[str, str], parameters: SelectParameters
 ) -> list[Item]:
-    if parameters.top_k is not None:
-        left_out.update((item.item_id, "top_k") for item in ranked[parameters.top_k :])
-        return ranked[: parameters.top_k]
+    pool = _even(ranked, left_out, parameters)
+    in_slices = parameters.top_k is None
+    most = parameters.cap if parameters.top_k is None else parameters.top_k
+    taken: Counter[Slice | None] = Counter()
     kept: list[Item] = []
-    slices: Counter[Slice] = Counter()
-    for item in ranked:
-        where = _slice(item, modality)
-        if slices[where] >= parameters.cap:
-            left_out[item.item_id] = "cap"
-            continue
-        slices[where] += 1
-        kept.append(item)
-    return kept
+    for item in _by_label(pool, modality, in_slices=in_slices) if parameters.balance_keys else pool:
+        where = _slice(item, modality) if in_slices else None
+        if taken[where] < most:
+            taken[where] += 1
+            kept.append(item)
+        else:
+            left_out[item.item_id] = "cap" if in_slices else "top_k"
+    chosen = {item.item_id for item in kept}
+    return _even([item for item in pool if item.item_id in chosen], left_out, parameters)
+
+
+def _by_label(pool: list[Item], modality: Mapping[str, str], *, in_slices: bool) -> list[Item]:
+    """The best of every label before the second best of any: of an even sample the best alone are no even sample,
+    since some labels are easier to be sure of. Labels that are rare are ranked together."""
+
+    def stratum(item: Item) -> tuple[str, str, str]:
+        return _slice(item, modality)[0] if in_slices else "", item.question_type, plain(item.key_text)
+
+    common = {label for label, n in Counter(map(stratum, pool)).items() if n >= COMMON}
+    strata = [label if label in common else (*label[:2], "") for label in map(stratum, pool)]
+    size, seen = Counter(strata), Counter[tuple[str, str, str]]()
+    place: list[tuple[float, int]] = []
+    for at, label in enumerate(strata):
+        place.append(((seen[label] + 0.5) / size[label], at))
+        seen[label] += 1
+    return [pool[at] for _, at in sorted(place)]
 
 
 def _even(ranked: list[Item], left_out: dict[str, str], parameters: SelectParameters) -> list[Item]:
-    """What has to go so that neither a label nor a letter is a good guess; the rest in the same order."""
+    """Without what has to go so that neither a label nor a letter is a good guess; the rest in the same order."""
     rules = {"surplus_of_key": by_key, "surplus_of_letter": by_letter}
     if not parameters.balance_keys:
         del rules["surplus_of_key"]

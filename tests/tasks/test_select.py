@@ -147,6 +147,18 @@ def test_a_cap_is_filled_with_what_leaves_it_even() -> None:
     assert probe([one for one in items if one.item_id in found.add]).verdict is not Probed.LEAKS
 
 
+def test_top_k_is_filled_up_with_what_leaves_it_even() -> None:
+    """The best are of one label; enough of the others stand below them."""
+    items = [one for one in majority(3000) if one.key_text != "normal"]
+    scores = [row(one, (0.95 if one.key_text == "cyst" else 0.85) + at / 1e6) for at, one in enumerate(items)]
+    found = run(items, scores, top_k=300)
+    kept = Counter(one.key_text for one in items if one.item_id in found.add)
+    assert len(found.add) > 0.8 * 300
+    assert max(kept.values()) < 0.45 * len(found.add)
+    assert set(found.reasons) <= {"top_k", "surplus_of_key", "surplus_of_letter"}
+    assert len(found.add) + len(found.left_out) == len(items)
+
+
 def test_without_balancing_the_surplus_stays() -> None:
     items = majority(400)
     found = run(items, [row(one, 0.9) for one in items], balance_keys=False)

@@ -69,7 +69,7 @@ class SelectParameters(BaseModel):
     tau: float = Field(default=0.8, gt=0, lt=1, description="Smallest p(valid) that is accepted.")
     cap: int = Field(default=400, ge=1, description="At most so many new items per modality and question type.")
     top_k: int | None = Field(
-        default=None, ge=1, description="At most so many in all, the best by p(valid), instead of the cap for each slice."
+        default=None, ge=1, description="At most so many in all, the best by p(valid); then no cap for each slice."
     )
     balance_keys: bool = Field(
         default=True,

@@ -6,19 +6,48 @@ it is decided is the truth about the other drafts asked for, and then for the ta
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from medgr2.infra.workspace import Workspace
+from medgr2.models.blind_probe import probe
 from medgr2.models.reward_table import Arm, Known, arms, at_tau
 from medgr2.models.signals import SIGNALS
+from medgr2.schemas.items import Item
 from medgr2.schemas.parameters import RefreshParameters
 from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks import generate
 from medgr2.tasks.appraise import AskReviewer, appraise, question_of
 from medgr2.tasks.night import images_of, open_night
+from medgr2.tasks.select import select
 from medgr2.tasks.stage import Announce
+
+WAYS: dict[str, dict[str, Any]] = {
+    "tau": {"balance_keys": False},
+    "tau, balanced": {},
+    "best 400": {"top_k": 400, "balance_keys": False},
+    "best 400, balanced": {"top_k": 400},
+}
+
+
+class Batch(BaseModel):
+    """What one way of selecting would have published."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seed: int
+    way: str
+    items: int
+    precision: float | None
+    kept: float
+    """Share of all valid items; audited ones are left out of both shares."""
+    probe: float | None
+    """Accuracy of a rule that sees words only."""
+    limit: float | None
+    verdict: str
 
 
 class SeedResult(BaseModel):
@@ -45,6 +74,7 @@ class SeedResult(BaseModel):
     past_gates_rejected: float | None
     """Of the canaries that no gate caught."""
     arms: tuple[Arm, ...]
+    batches: tuple[Batch, ...]
 
 
 def one_seed(
@@ -86,4 +116,37 @@ def one_seed(
         past_gates=report.canaries_past_gates,
         past_gates_rejected=report.past_gates_rejected,
         arms=tuple(arms(known, scorer=night.scorer, tau=parameters.select.tau)),
+        batches=tuple(_batch(workspace, way, seed, items, newest, rest, parameters) for way in WAYS),
+    )
+
+
+def _batch(
+    workspace: Workspace,
+    way: str,
+    seed: int,
+    items: Mapping[str, Item],
+    newest: Mapping[str, Mapping[str, Any]],
+    rest: Sequence[Known],
+    parameters: RefreshParameters,
+) -> Batch:
+    images = workspace.lake.read("images", columns=["image_id", "modality"]).to_pylist()
+    chosen = select(
+        items.values(),
+        newest.values(),
+        modality={row["image_id"]: row["modality"] for row in images},
+        held=(),
+        parameters=parameters.select.model_copy(update=WAYS[way]),
+    )
+    taken = set(chosen.add)
+    precision, kept = at_tau([float(one.item_id in taken) for one in rest], [one.valid for one in rest], 0.5)
+    probed = probe(items[item_id] for item_id in chosen.add)
+    return Batch(
+        seed=seed,
+        way=way,
+        items=len(taken),
+        precision=precision,
+        kept=kept,
+        probe=probed.accuracy,
+        limit=probed.limit,
+        verdict=probed.verdict.value,
     )

@@ -59,9 +59,11 @@ def reward(seeds: int, first_seed: int, images: int, audits: int, as_json: bool)
         return
     emit_one({name: document[name] for name in ("command", "machine", "seconds", "cpu_seconds", "mean")}, as_json=False)
     click.echo()
-    emit([result.model_dump(exclude={"arms"}) for result in results], as_json=False)
+    emit([result.model_dump(exclude={"arms", "batches"}) for result in results], as_json=False)
     click.echo()
     emit(document["arms"], as_json=False)
+    click.echo()
+    emit([batch.model_dump() for result in results for batch in result.batches], as_json=False)
 
 
 def _mean(values: list[float | None]) -> float | None:

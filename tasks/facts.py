@@ -22,7 +22,7 @@ from medgr2.schemas.vocabulary import Modality, QuestionType, Split
 from medgr2.tasks.label_rings import STILL, LabelRings, Span
 
 COLUMNS = ["image_id", "split", "modality", "anatomy", "labels", "report", "source"]
-LEDGER_FACTS = ("modality", "anatomy", "diagnosis", "grade")
+LEDGER_FACTS = ("modality", "anatomy", "diagnosis", "grade", "attributes")
 """What a line of the table `files` says of its pictures, in this order."""
 LONGEST = 80
 """Characters: what is longer is a description, and no option."""
@@ -31,6 +31,10 @@ OTHER = "attributes"
 _BETWEEN = re.compile(r"\s*[;|]\s*")
 _ALIKE = ["source", "modality", "anatomy", "labels"]
 _Place = tuple[str | None, str | None, str]
+_Telling = tuple[str | None, str, str]
+"""A label with its modality and its kind."""
+_Line = tuple[int, str, set[_Telling]]
+"""When which file told what of an image."""
 
 
 class Pools:
@@ -73,8 +77,8 @@ def read_pools(lake: Lake, images: Sequence[str]) -> Pools:
     for row in others.to_pylist():
         image = row["image_id"]
         told_at[image] = _told_since(row, lines[image])
-        for (kind, label), span in _spans(row, lines[image]).items():
-            known[row["source"], row["modality"], kind][label].add(span)
+        for modality, kind, label, span in _spans(row, lines[image]):
+            known[row["source"], modality, kind][label].add(span)
     asked = held.filter(pc.is_in(held["image_id"], value_set=pa.array(images, pa.string())))
     came_at = dict(zip(asked["image_id"].to_pylist(), asked["came"].to_pylist(), strict=True))
     return Pools(came_at | told_at, known)
@@ -82,47 +86,74 @@ def read_pools(lake: Lake, images: Sequence[str]) -> Pools:
 
 def _ledger(lake: Lake) -> pa.Table:
     """A line for each picture that a line of `files` names."""
-    files = lake.read("files", ["images", "facts", "seen_at"]).combine_chunks()
+    files = lake.read("files", ["file_id", "images", "facts", "seen_at"]).combine_chunks()
     lists = files["images"].combine_chunks() if files.num_rows else pa.array([], pa.list_(pa.string()))
     of = pc.list_parent_indices(lists)
     return pa.table(
         {
             "image_id": pc.list_flatten(lists),
+            "file_id": files["file_id"].take(of),
             "facts": files["facts"].take(of),
             "seen_at": pc.cast(files["seen_at"].take(of), pa.int64()),
         }
     )
 
 
-def _lines(ledger: pa.Table) -> dict[str, list[tuple[int, set[tuple[str, str]]]]]:
+def _lines(ledger: pa.Table) -> dict[str, list[_Line]]:
     """By image, what was told of it when, the oldest first."""
-    lines: dict[str, list[tuple[int, set[tuple[str, str]]]]] = defaultdict(list)
+    lines: dict[str, list[_Line]] = defaultdict(list)
     for line in ledger.sort_by("seen_at").to_pylist():
         facts = dict(zip(LEDGER_FACTS, json.loads(line["facts"] or "[]"), strict=False))
-        told = {(kind, one) for kind, labels in _told({**facts, "labels": json.dumps(facts)}) for one in labels}
-        lines[line["image_id"]].append((line["seen_at"], told))
+        told = _tellings({"modality": None, "anatomy": None, **facts, "labels": json.dumps(facts)})
+        lines[line["image_id"]].append((line["seen_at"], line["file_id"], told))
     return lines
 
 
-def _told_since(row: Mapping[str, Any], lines: Sequence[tuple[int, set[tuple[str, str]]]]) -> int:
+def _told_since(row: Mapping[str, Any], lines: Sequence[_Line]) -> int:
     """Since when what is told of an image now is told: pictures may be there long before their labels, and would else
     never be offered one. When an image's own facts change, its cells are new ones anyway."""
-    now = {(kind, one) for kind, labels in _told(row) if kind != OTHER for one in labels}
-    return min((at for at, told in lines if told == now), default=row["came"])
+    now = {telling for telling in _tellings(row) if telling[1] != OTHER}
+    return min((at for at, _, told in lines if told == now), default=row["came"])
 
 
-def _spans(row: Mapping[str, Any], lines: Sequence[tuple[int, set[tuple[str, str]]]]) -> dict[tuple[str, str], Span]:
-    """What is told of an image now holds from its first telling on; what is told no more, until the correction."""
-    now = {(kind, one) for kind, labels in _told(row) for one in labels}
-    spans: dict[tuple[str, str], Span] = {}
-    for label in now.union(*(told for _, told in lines)):
-        tellings = [at for at, told in lines if label in told]
-        later = [at for at, _ in lines if tellings and at > tellings[-1]]
-        if label in now:
-            spans[label] = (tellings[0] if tellings else row["came"], STILL)
-        elif later:
-            spans[label] = (tellings[0], later[0])
-    return spans
+def _spans(row: Mapping[str, Any], lines: Sequence[_Line]) -> Iterator[tuple[str | None, str, str, Span]]:
+    """From when until when what was ever told of an image was: until its file told otherwise, and again from when it
+    told the same again, so that a correction changes nothing of what was offered before it."""
+    now = _tellings(row)
+    for telling in now.union(*(told for _, _, told in lines)):
+        spans = [span for of_file in _by_file(lines) for span in _times(telling, of_file)]
+        if telling in now and not any(until == STILL for _, until in spans):
+            spans.append((max((until for _, until in spans), default=row["came"]), STILL))
+        elif telling not in now:
+            # A further file of the same picture may tell it for ever: it counts until anybody tells otherwise.
+            later = [at for at, _, told in lines if telling not in told]
+            closed = [(at, min((t for t in later if t > at), default=at) if to == STILL else to) for at, to in spans]
+            spans = [(at, to) for at, to in closed if at < to]
+        yield from ((*telling, span) for span in spans)
+
+
+def _by_file(lines: Sequence[_Line]) -> Iterator[list[_Line]]:
+    of_file: dict[str, list[_Line]] = defaultdict(list)
+    for line in lines:
+        of_file[line[1]].append(line)
+    yield from of_file.values()
+
+
+def _times(telling: _Telling, lines: Sequence[_Line]) -> Iterator[Span]:
+    """When one file told it."""
+    began: int | None = None
+    for at, _, told in lines:
+        if telling in told and began is None:
+            began = at
+        elif telling not in told and began is not None:
+            yield began, at
+            began = None
+    if began is not None:
+        yield began, STILL
+
+
+def _tellings(row: Mapping[str, Any]) -> set[_Telling]:
+    return {(row["modality"], kind, label) for kind, labels in _told(row) for label in labels}
 
 
 def _told(row: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:

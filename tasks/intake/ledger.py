@@ -17,7 +17,7 @@ from medgr2.schemas.intake import IntakeParameters
 from medgr2.schemas.reports import IngestReport
 from medgr2.schemas.tables import TABLES
 from medgr2.tasks.intake.candidates import Candidates
-from medgr2.tasks.intake.case import DECIDED, Case, Elsewhere, Facts
+from medgr2.tasks.intake.case import DECIDED, FACTS, Case, Elsewhere, Facts
 from medgr2.tasks.intake.survey import Survey, newest
 
 FILES = TABLES["files"].schema
@@ -39,7 +39,7 @@ def note(workspace: Workspace, survey: Survey, recipe: Recipe, candidates: Candi
         "verdict": pa.array(case.verdicts, pa.string()),
         "reason": pa.array(case.reasons, pa.string()),
         "images": pa.array([sorted(set(some)) for some in images], pa.list_(pa.string())),
-        "facts": pa.array([json.dumps(case.facts_of_file(file)) for file in range(n)], pa.string()),
+        "facts": pa.array(_facts(case, files["labels"].to_pylist()), pa.string()),
         "recipe": pa.array([recipe.digest] * n, pa.string()),
         "run": pa.array([run] * n, pa.string()),
         "seen_at": pa.array([datetime.now(UTC)] * n, FILES.field("seen_at").type),
@@ -60,8 +60,14 @@ def said_elsewhere(workspace: Workspace, survey: Survey, recipe: Recipe) -> Else
     said: dict[str, list[Facts]] = defaultdict(list)
     for row in rows.filter(pc.not_equal(rows["source_id"], survey.source_id)).to_pylist():
         for image in row["images"]:
-            said[image].append(tuple(json.loads(row["facts"] or "[]")))
+            said[image].append(tuple(json.loads(row["facts"] or "[]")[: len(FACTS)]))
     return said
+
+
+def _facts(case: Case, labels: list[str | None]) -> list[str]:
+    """Of each file, what copies must agree on and, where any are told, its attributes, so that corrections show."""
+    told = enumerate(json.loads(text or "{}").get("attributes") for text in labels)
+    return [json.dumps([*case.facts_of_file(file), *([more] if more else [])]) for file, more in told]
 
 
 def _lines(table: pa.Table) -> list[str]:

@@ -30,6 +30,7 @@ from medgr2.tasks.publish import publish
 from medgr2.tasks.score import measure
 
 TYPES = ("Modality Recognition", "Disease Diagnosis")
+ALL_COLUMNS = [*COLUMNS, "attributes"]
 
 
 class Writer:
@@ -70,12 +71,12 @@ class Clinic:
         """Files with these pictures, told of with `told`; all others stay as they are."""
         for name in pictures:
             self.told[name] = label(name, **{"diagnosis": "nodule", **told})
-        hospital(self.folder, list(self.told.values()), {n: picture(p) for n, p in pictures.items()}, COLUMNS)
+        hospital(self.folder, list(self.told.values()), {n: picture(p) for n, p in pictures.items()}, ALL_COLUMNS)
         self.look()
 
     def correct(self, name: str, **told: str) -> None:
         self.told[name] |= told
-        hospital(self.folder, list(self.told.values()), {}, COLUMNS)
+        hospital(self.folder, list(self.told.values()), {}, ALL_COLUMNS)
         self.look()
 
     def look(self) -> None:
@@ -220,6 +221,30 @@ def test_a_label_that_only_one_picture_had_is_corrected_and_disturbs_nobody(clin
     clinic.bring({"later.png": 52}, diagnosis="cyst")
     clinic.night("three")
     assert all("wrong here: nodule\n" in text for text in clinic.writer.asked[-2:] if TYPES[1] in text)
+
+
+@pytest.mark.parametrize(
+    ("told", "corrections", "new"),
+    [
+        ({"diagnosis": "cyst"}, [{"diagnosis": "scar"}, {"diagnosis": "cyst"}], 2),
+        ({"diagnosis": "cyst"}, [{"modality": "MRI"}], 4),
+        ({"attributes": "round"}, [{"attributes": "oval"}], 4),
+    ],
+    ids=["there and back", "another modality", "another attribute"],
+)
+def test_no_correction_of_one_picture_asks_about_another_again(
+    clinic: Clinic, told: dict[str, str], corrections: list[dict[str, str]], new: int
+) -> None:
+    """Two questions each: about the picture that came last, and about the corrected one unless it is as it was."""
+    types = ("Disease Diagnosis", "Other Biological Attributes")
+    clinic.bring({"odd.png": 50}, **told)
+    clinic.bring({"before.png": 51})
+    clinic.bring({"elsewhere.png": 52}, modality="MRI")
+    for n, correction in enumerate(corrections):
+        clinic.night(f"before-{n}", question_types=types)
+        clinic.correct("odd.png", **correction)
+        clinic.bring({f"after{n}.png": 60 + n})
+    assert clinic.night("last", question_types=types)[2].plan.new == new
 
 
 def test_pictures_that_were_there_before_their_labels_are_offered_labels_too(clinic: Clinic) -> None:

@@ -29,8 +29,9 @@ class Purse:
     """Whoever begins a cell asks first. A begun cell is paid for until its outcome is known, whatever becomes of its
     batch or its process: so what is left at the end is always the last of the cells.
 
-    Calls: each cell may take `calls` of them, so that no budget of calls is ever passed. Tokens and money: nobody
-    knows beforehand, so a cell is reckoned as dear as the dearest so far and, before there was one, begins alone.
+    Calls: each cell may take `calls` of them, or as many as one took because replies came broken. Tokens and money:
+    nobody knows beforehand, so a cell is reckoned as dear as the dearest so far, or as `calls` usual ones; and no more
+    cells are under way than there were calls, the first alone, so that a cheap beginning does not let too many in.
     """
 
     def __init__(self, budget: Budget | None = None, spent: Spent | None = None, calls: int = 1) -> None:
@@ -86,12 +87,15 @@ class Purse:
         total, dearest = self._spent.total, self._spent.dearest
         rooms = [UNLIMITED]
         if budget.calls is not None:
-            rooms.append((budget.calls - total.calls) // self._calls)
+            rooms.append((budget.calls - total.calls) // max(self._calls, dearest.calls))
+        if budget.tokens is not None or budget.money is not None:
+            rooms.append(max(1, total.calls))
         for limit, spent, most in (
             (budget.tokens, total.tokens, dearest.tokens),
             (budget.money, total.money, dearest.money),
         ):
             if limit is not None:
+                most = max(most, self._calls * spent / max(1, total.calls))
                 # Money is a sum of fractions: a hair less than nothing left is nothing left.
                 rooms.append(int((limit - spent) / most + 1e-9) if most else int(spent < limit))
         return max(0, min(rooms) - self._begun)
@@ -102,9 +106,11 @@ class Purse:
         if usage is None:
             if outcome.verdict is Verdict.ACCEPTED:
                 raise _uncounted("calls", "use an engine that counts its calls, or leave the budget out")
-        elif usage.calls and budget.tokens is not None and not usage.tokens:
+        elif not usage.calls or outcome.verdict is Verdict.FAILED:
+            return  # replies that came broken tell no tokens, whatever others do
+        elif budget.tokens is not None and not usage.tokens:
             raise _uncounted("tokens", "give the budget in calls")
-        elif usage.calls and budget.money is not None and not usage.money:
+        elif budget.money is not None and not usage.money:
             raise _uncounted(
                 "prices", "set MEDGR2_GENERATOR__PRICE_IN and __PRICE_OUT, or give the budget in calls or tokens"
             )

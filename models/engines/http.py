@@ -125,7 +125,7 @@ class _Table(Generic[T]):
                     request = _Told(told.value)
             self._ended.append(Held(name, result=request.value, usage=usage))
         except RowTroubleError as row:
-            self._ended.append(Held(name, trouble=row.trouble, usage=usage))
+            self._ended.append(Held(name, trouble=row.trouble, usage=usage + row.usage))
         except (MemoryError, *STOPPING) as e:
             self._stop = self._stop or e
         except Exception as e:

@@ -14,7 +14,7 @@ from pydantic_core import from_json, to_json
 from medgr2.infra.settings import GeneratorSettings
 from medgr2.models.engines.seam import Completion, Request
 from medgr2.schemas.errors import DataError
-from medgr2.schemas.usage import Usage
+from medgr2.schemas.usage import NOTHING_USED, Usage
 
 OPTIONAL = ("response_format", "seed", "temperature", "max_tokens")
 """What some servers do not know. Given up for the whole run when the server refuses it before it ever took it."""
@@ -108,15 +108,29 @@ def read_reply(data: bytes, settings: GeneratorSettings) -> tuple[Completion, Us
         content = choice["message"].get("content") or ""
         if isinstance(content, list):
             content = "".join(part.get("text") or "" for part in content if isinstance(part, Mapping))
-        used = reply.get("usage")
-        read, written = _count(used, "prompt_tokens"), _count(used, "completion_tokens")
+        usage = _usage(reply.get("usage"), settings)
         finished = choice.get("finish_reason") != "length"
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return None
     if not isinstance(content, str):
         return None
-    money = (read * settings.price_in + written * settings.price_out) / 1e6
-    return Completion(content, finished, written, read), Usage(1, read, written, 0.0, money)
+    return Completion(content, finished, usage.tokens_out, usage.tokens_in), usage
+
+
+def usage_of(data: bytes, settings: GeneratorSettings) -> Usage:
+    """Of a reply of status 200 with no completion in it: it was written and is paid for, unless it tells an error."""
+    try:
+        body = from_json(data)
+    except ValueError:
+        return Usage(1)
+    if not isinstance(body, Mapping):
+        return Usage(1)
+    return NOTHING_USED if body.get("error") else _usage(body.get("usage"), settings)
+
+
+def _usage(used: Any, settings: GeneratorSettings) -> Usage:
+    read, written = _count(used, "prompt_tokens"), _count(used, "completion_tokens")
+    return Usage(1, read, written, 0.0, (read * settings.price_in + written * settings.price_out) / 1e6)
 
 
 def _count(used: Any, name: str) -> int:

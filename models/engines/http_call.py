@@ -13,14 +13,15 @@ import aiohttp
 
 from medgr2.infra.settings import GeneratorSettings
 from medgr2.infra.worker import Trouble
-from medgr2.models.engines.http_body import Dialect, error_code, read_reply
+from medgr2.models.engines.http_body import Dialect, error_code, read_reply, usage_of
 from medgr2.models.engines.http_door import Door
 from medgr2.models.engines.http_limits import backoff
+from medgr2.models.engines.http_refusals import Refusals
 from medgr2.models.engines.http_safety import checked_url
-from medgr2.models.engines.http_session import Parcel, list_models, open_session
+from medgr2.models.engines.http_session import Parcel, open_session
 from medgr2.models.engines.seam import Completion, Request
 from medgr2.schemas.errors import SettingsError
-from medgr2.schemas.usage import Usage
+from medgr2.schemas.usage import NOTHING_USED, Usage
 
 REFUSED = (400, 413, 415, 422)
 BUSY = (429, 503)
@@ -35,9 +36,11 @@ LONGEST_REPLY = 8 << 20
 class RowTroubleError(Exception):
     """This request will not be answered; others may."""
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    def __init__(self, reason: str, detail: str = "", usage: Usage = NOTHING_USED) -> None:
         super().__init__(reason)
         self.trouble = Trouble(reason, detail)
+        self.usage = usage
+        """Of the replies that came to nothing."""
 
 
 class _AgainError(Exception):
@@ -60,9 +63,17 @@ class _AwayError(Exception):
 class _BrokenError(Exception):
     """Perhaps the request's fault: costs it a try."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, usage: Usage = NOTHING_USED) -> None:
         super().__init__(reason)
-        self.reason, self.detail = reason, detail
+        self.reason, self.detail, self.usage = reason, detail, usage
+
+
+class _RefusedError(Exception):
+    """Perhaps the settings' fault, perhaps the request's."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__()
+        self.status = status
 
 
 class Caller:
@@ -75,6 +86,7 @@ class Caller:
         self._dialect = Dialect(model, without, set())
         self._door = Door(settings)
         self._session = open_session(settings)
+        self._refusals = Refusals(settings, model, self._door, self._session)
         self._on_rest = on_rest
         self.resting = 0
         """Requests that wait for their next try, and not for the server."""
@@ -86,6 +98,7 @@ class Caller:
         tries = 0
         waits = 0
         free_reset = True
+        lost = NOTHING_USED
         others = self._door.answered
         began = time.perf_counter()
         while True:
@@ -100,12 +113,24 @@ class Caller:
                 waits += 1
                 if waits >= SENT_AWAY and self._door.answered - others >= SENT_AWAY * SENT_AWAY:
                     # Minutes of it, while others are served: not the server's load but this request.
-                    raise RowTroubleError(busy.reason, f"sent away {waits} times while others were served") from None
+                    away = f"sent away {waits} times while others were served"
+                    raise RowTroubleError(busy.reason, away, lost) from None
             except _AwayError:
                 self._door.away()
                 wait = backoff(waits, request.seeds[0])
                 waits += 1
+            except _RefusedError as refused:
+                await self._refusals.met(refused.status, request)
+                self._door.broke(crowded=False)
+                tries += 1
+                if tries >= self._settings.attempts:
+                    raise RowTroubleError(f"http_{refused.status}", f"refused alone, {tries} tries", lost) from None
+                wait = backoff(tries, request.seeds[0])
+            except RowTroubleError as row:
+                row.usage += lost
+                raise
             except _BrokenError as broken:
+                lost += broken.usage
                 if broken.reason == "reset" and free_reset:
                     # Most often a connection that the server had closed already: nothing was asked on it.
                     free_reset, wait = False, 0.0
@@ -113,11 +138,11 @@ class Caller:
                 self._door.broke(crowded=broken.reason in CROWDED)
                 tries += 1
                 if tries >= self._settings.attempts:
-                    raise RowTroubleError(broken.reason, f"{broken.detail}, {tries} tries") from None
+                    raise RowTroubleError(broken.reason, f"{broken.detail}, {tries} tries", lost) from None
                 wait = backoff(tries, request.seeds[0])
             else:
                 self._door.good()
-                return completion, usage + Usage(seconds=time.perf_counter() - began)
+                return completion, usage + lost + Usage(seconds=time.perf_counter() - began)
             finally:
                 self._door.leave()
             if wait:
@@ -135,7 +160,8 @@ class Caller:
             if found is None:
                 if self._dialect.give_up(data, request):
                     raise _AgainError
-                raise _BrokenError("broken_reply", "status 200, but no completion in it")
+                usage = usage_of(data, self._settings)
+                raise _BrokenError("broken_reply", "status 200, but no completion in it", usage)
             self._dialect.took(request)
             return found
         if status in BUSY:
@@ -146,12 +172,13 @@ class Caller:
                 raise _AgainError
             raise RowTroubleError(f"http_{status}", error_code(data))
         if status in (401, 403, 404) or status < 400:
-            raise await self._misled(status)
+            raise _RefusedError(status)
         if self._dialect.give_up(data, request):
             raise _AgainError
         raise _BrokenError(f"http_{status}", error_code(data) or "the server failed")
 
     async def _post(self, parcel: Parcel) -> tuple[int, Any, bytes]:
+        came = NOTHING_USED
         try:
             async with asyncio.timeout(self._settings.first_byte_seconds):
                 reply = await self._session.post(
@@ -159,6 +186,8 @@ class Caller:
                     data=parcel,
                     allow_redirects=False,
                 )
+            if reply.status == 200:
+                came = Usage(1)
             async with reply:
                 return reply.status, reply.headers, await _read(reply)
         except (aiohttp.ClientSSLError, aiohttp.ClientConnectorDNSError) as e:
@@ -173,36 +202,11 @@ class Caller:
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError):
             raise _AwayError from None
         except TimeoutError:
-            raise _BrokenError("timeout", "no whole reply in time") from None
+            raise _BrokenError("timeout", "no whole reply in time", came) from None
         except (aiohttp.ClientPayloadError, aiohttp.http.HttpProcessingError, aiohttp.ClientResponseError) as e:
-            raise _BrokenError("broken_reply", type(e).__name__) from None
+            raise _BrokenError("broken_reply", type(e).__name__, came) from None
         except (aiohttp.ClientError, OSError) as e:
             raise _BrokenError("reset", type(e).__name__) from None
-
-    async def _misled(self, status: int) -> SettingsError:
-        kept = "every answer that came"
-        if status in (401, 403):
-            return SettingsError(
-                f"the server refuses the key (status {status})",
-                where=self._url,
-                kept=kept,
-                next_command="set MEDGR2_GENERATOR__API_KEY, then the same command again",
-            )
-        if status == 404:
-            listed = await list_models(self._session, self._url)
-            known = f"it lists: {', '.join(listed[:10])}" if listed else "it lists none"
-            return SettingsError(
-                f"the server knows no model {self._dialect.model!r} ({known})",
-                where=self._url,
-                kept=kept,
-                next_command="set MEDGR2_GENERATOR__MODEL to one of them; the URL ends with /v1 as a rule",
-            )
-        return SettingsError(
-            f"the server sends requests elsewhere (status {status}); they are not followed",
-            where=self._url,
-            kept=kept,
-            next_command="set MEDGR2_GENERATOR__URL to where it answers itself",
-        )
 
 
 async def _read(reply: aiohttp.ClientResponse) -> bytes:
@@ -215,7 +219,7 @@ async def _read(reply: aiohttp.ClientResponse) -> bytes:
         data += part
         if len(data) > LONGEST_REPLY:
             reply.close()
-            raise _BrokenError("broken_reply", f"more than {LONGEST_REPLY >> 20} MB")
+            raise _BrokenError("broken_reply", f"more than {LONGEST_REPLY >> 20} MB", Usage(int(reply.status == 200)))
     return bytes(data)
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 import aiohttp
+from pydantic_core import from_json
 
 from medgr2.infra.settings import GeneratorSettings
 from medgr2.models.engines.http_safety import is_loopback
+
+LONGEST_LIST = 1 << 20
 
 
 def open_session(settings: GeneratorSettings) -> aiohttp.ClientSession:
@@ -27,9 +30,13 @@ def open_session(settings: GeneratorSettings) -> aiohttp.ClientSession:
 async def list_models(session: aiohttp.ClientSession, url: str) -> list[str]:
     """What the server says it has; nothing where it says nothing that can be read."""
     try:
+        data = bytearray()
         async with session.get(f"{url}/models", allow_redirects=False) as reply:
-            found = await reply.json(content_type=None)
-        return [str(one["id"]) for one in found["data"]]
+            async for part in reply.content.iter_chunked(1 << 16):
+                data += part
+                if len(data) > LONGEST_LIST:
+                    return []
+        return [str(one["id"]) for one in from_json(bytes(data))["data"]]
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError):
         return []
 

@@ -44,11 +44,50 @@ def test_the_first_cell_of_a_budget_of_tokens_begins_alone_and_teaches_what_one_
     purse = Purse(Budget(tokens=1000))
     assert [purse.begin(8), purse.begin(8)] == [1, 0]
     purse.ended(ended(Usage(calls=1, tokens_in=80, tokens_out=20)))
-    assert purse.begin(100) == 9
+    assert purse.begin(100) == 1
     purse.ended(ended(Usage(calls=1, tokens_in=200, tokens_out=50)))
-    # Eight are under way, and may be as dear: 350 and 8 times 250 is more than there is.
+    assert purse.begin(100) == 2, "two of 250 are affordable, and no more are under way than were answered"
+    purse.ended(ended(Usage(calls=1, tokens_in=250)))
+    # One is under way, and may be as dear: 600 and twice 250 is more than there is.
     assert purse.begin(100) == 0
     assert not purse.spent_up
+
+
+@given(st.integers(1, 4), st.integers(1, 100), st.lists(st.integers(1, 100), min_size=1, max_size=80))
+def test_no_more_begins_than_was_answered_and_than_can_be_paid_if_all_are_as_dear_as_the_dearest(
+    calls: int, cheap: int, costs: list[int]
+) -> None:
+    purse, under_way, bought, most = Purse(Budget(tokens=1000), calls=calls), 0, 0, 0
+    for n, cost in enumerate([cheap, *costs]):
+        begun = purse.begin(64)
+        under_way += begun
+        assert under_way <= max(1, n)
+        assert not begun or bought + under_way * most <= 1000
+        if under_way:
+            under_way, bought, most = under_way - 1, bought + cost, max(most, cost)
+            purse.ended(ended(Usage(calls=1, tokens_in=cost)))
+
+
+def test_a_cell_of_which_one_call_is_known_is_reckoned_with_all_it_may_take() -> None:
+    purse = Purse(Budget(tokens=1000), calls=2)
+    purse.begin(1)
+    purse.ended(ended(Usage(calls=1, tokens_in=400)))
+    assert purse.begin(1) == 0
+    assert purse.spent_up
+
+
+def test_a_cell_that_took_more_calls_than_it_should_teaches_that_another_may() -> None:
+    purse = Purse(Budget(calls=20), calls=2)
+    purse.begin(1)
+    purse.ended(ended(Usage(calls=8), Verdict.FAILED))
+    assert purse.begin(9) == 1
+
+
+def test_broken_replies_tell_no_tokens_and_are_no_reason_to_refuse() -> None:
+    purse = Purse(Budget(tokens=50))
+    purse.begin(1)
+    purse.ended(ended(Usage(calls=4), Verdict.FAILED))
+    assert purse.begin(5) == 1
 
 
 def test_what_was_spent_before_counts_and_teaches() -> None:
@@ -59,9 +98,9 @@ def test_what_was_spent_before_counts_and_teaches() -> None:
 
 
 def test_the_tightest_of_several_limits_holds() -> None:
-    before = Spent(Usage(calls=1, tokens_out=10), Usage(calls=1, tokens_out=10))
-    assert Purse(Budget(calls=100, tokens=50), before).begin(99) == 4
-    assert Purse(Budget(calls=3, tokens=5000), before).begin(99) == 2
+    before = Spent(Usage(calls=10, tokens_out=100), Usage(calls=1, tokens_out=10))
+    assert Purse(Budget(calls=100, tokens=140), before).begin(99) == 4
+    assert Purse(Budget(calls=12, tokens=5000), before).begin(99) == 2
 
 
 @pytest.mark.parametrize(

@@ -328,6 +328,45 @@ def test_what_no_row_is_to_blame_for_stops_the_stage(status: int, words: str) ->
     assert "very-secret" not in str(stopped.value)
 
 
+@pytest.mark.parametrize("status", [204, 307, 401, 403, 404])
+def test_a_row_that_alone_is_refused_does_not_end_the_night(status: int) -> None:
+    async def gateway(_: web.Request, body: dict[str, Any]) -> web.Response:
+        return fault(status, "Jane Doe") if text_of(body) == "poison" else said("ok")
+
+    with serving(gateway) as url:
+        found = ask(to(url, in_flight=1, attempts=2), [*TEXTS[:3], "poison", *TEXTS[3:6]])
+    trouble = found.pop("poison").trouble
+    assert trouble is not None
+    assert (trouble.reason, "Jane" in trouble.detail) == (f"http_{status}", False)
+    assert all(held.result == "ok" for held in found.values())
+
+
+def test_a_forbidden_row_that_is_asked_first_is_to_blame_where_the_model_is_listed() -> None:
+    async def gateway(_: web.Request, body: dict[str, Any]) -> web.Response:
+        return fault(403) if text_of(body) == "poison" else said("ok")
+
+    with serving(gateway) as url:
+        found = ask(to(url, in_flight=1, attempts=2), ["poison", "good"])
+        assert found["good"].result == "ok"
+        with pytest.raises(SettingsError):
+            ask(to(url, model="another"), ["poison"])
+
+
+def test_a_key_that_is_withdrawn_stops_the_stage() -> None:
+    asked: list[str] = []
+
+    async def until(_: web.Request, body: dict[str, Any]) -> web.Response:
+        asked.append(text_of(body))
+        return said("ok") if len(asked) <= 50 else fault(401)
+
+    with serving(until) as url:
+        found = iter(HttpEngine(to(url), "one").hold((text, one(text)) for text in TEXTS))
+        assert [next(found).result for _ in range(50)] == ["ok"] * 50
+        with pytest.raises(SettingsError, match="refuses the key"):
+            next(found)
+    assert len(asked) < 75
+
+
 def test_the_key_is_sent_and_nothing_else_of_ours() -> None:
     headers: list[dict[str, str]] = []
 
@@ -341,8 +380,16 @@ def test_the_key_is_sent_and_nothing_else_of_ours() -> None:
     assert not any(name.startswith("X-") or name == "Cookie" for name in headers[0])
 
 
-@pytest.mark.parametrize("body", ["not json", '{"choices": []}'])
-def test_a_reply_that_is_none_is_asked_for_again(body: str) -> None:
+@pytest.mark.parametrize(
+    ("body", "calls", "tokens"),
+    [
+        ("not json", 2, 0),
+        ('{"choices": []}', 2, 0),
+        ('{"choices": [], "usage": {"prompt_tokens": 5}}', 2, 10),
+        ('{"error": {"message": "no"}}', 0, 0),
+    ],
+)
+def test_a_reply_that_is_none_is_asked_for_again_and_was_paid_for(body: str, calls: int, tokens: int) -> None:
     asked: Counter[str] = Counter()
 
     async def broken(_: web.Request, asked_for: dict[str, Any]) -> web.Response:
@@ -357,6 +404,8 @@ def test_a_reply_that_is_none_is_asked_for_again(body: str) -> None:
     assert found["once"].result == "ok"
     assert found["always"].trouble is not None
     assert found["always"].trouble.reason == "broken_reply"
+    assert (found["always"].usage.calls, found["always"].usage.tokens) == (calls, tokens)
+    assert (found["once"].usage.calls, found["once"].usage.tokens) == (1 + calls // 2, 10 + tokens // 2)
 
 
 def test_a_connection_broken_off_in_the_reply_costs_a_try() -> None:

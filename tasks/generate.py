@@ -15,6 +15,7 @@ from medgr2.schemas.items import Item
 from medgr2.schemas.parameters import GenerateParameters
 from medgr2.schemas.reports import GenerateReport
 from medgr2.schemas.vocabulary import Origin, Verdict
+from medgr2.tasks.allowance import allowance
 from medgr2.tasks.asking import Wanted, wanted
 from medgr2.tasks.drafting import recipe, request_of, style_of
 from medgr2.tasks.outdated import renew_contexts
@@ -80,9 +81,10 @@ def generate(
     """Ask for drafts about these images, or for the first `upto` of them, and keep the well-formed ones as items.
     `since` is when the night began, which its budget is for."""
     request, all_wanted = asked_for(workspace, parameters, images, model=model, run=run)
-    result = run_and_record(
-        request, all_wanted.cells[:upto], workspace, announce, budget=parameters.budget, since=since
-    )
+    asked, budget = all_wanted.cells[:upto], parameters.budget
+    if budget is not None and since is not None:
+        budget = allowance(workspace.lake, budget, asked, stage=request.recipe.stage, run=run)
+    result = run_and_record(request, asked, workspace, announce, budget=budget, since=since)
     cells = result.cells[: result.asked]
     rows = _rows(cells, result.outcomes, request, all_wanted, parameters, workspace)
     workspace.lake.append_new("items", list(rows.values()), key="item_id")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,7 +110,7 @@ class Evening:
     def parameters(self, **more: Any) -> GenerateParameters:
         return GenerateParameters.model_validate({"question_types": ["Other Biological Attributes"], **more})
 
-    def ask(self, **more: Any) -> GenerateReport:
+    def ask(self, since: int | None = None, **more: Any) -> GenerateReport:
         return generate(
             self.workspace,
             self.parameters(**more),
@@ -117,6 +118,7 @@ class Evening:
             model="served:one",
             run="night",
             announce=lambda _: None,
+            since=since,
         )
 
     def outcomes(self) -> dict[str, Outcome]:
@@ -208,6 +210,17 @@ def test_a_budget_stops_after_a_prefix_and_the_rest_is_left(evening: Evening) ->
     assert set(evening.outcomes()) == {kinds[cell.image] for cell in wanted.cells[: report.asked]}
     more = evening.ask()
     assert (more.left, more.asked, more.accepted) == (0, len(REPLIES), len(ACCEPTED))
+
+
+def test_a_night_that_is_run_again_in_another_style_has_no_other_budget(evening: Evening) -> None:
+    began = time.time_ns()
+    first = evening.ask(began, budget=Budget(calls=8))
+    assert 6 < first.usage.calls <= 8
+    again = evening.ask(began, budget=Budget(calls=8), style="direct")
+    assert (again.usage.calls, again.asked) == (0, 0)
+    more = evening.ask(began, budget=Budget(calls=12), style="direct")
+    assert 2 < more.usage.calls <= 12 - first.usage.calls
+    assert evening.ask(began, budget=Budget(calls=8)).asked == first.asked
 
 
 def test_what_failed_is_tried_again_the_next_time_and_what_was_settled_is_not(evening: Evening) -> None:

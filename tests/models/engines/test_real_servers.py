@@ -175,9 +175,10 @@ def test_a_whole_stage_over_http(vllm: GeneratorSettings, tmp_path: Path) -> Non
     usage = workspace.lake.read("outcomes").to_pylist()
     assert sum(row["calls"] or 0 for row in usage) >= 40
     assert all(row["tokens_in"] > 500 for row in usage if row["calls"])
-    # A tiny model held to the form of a draft writes drafts, however foolish; without it, never one.
-    assert report.accepted > 0
-    assert len(drafted(workspace, how, images, model=model, run="n/1")) > 0
+    # A tiny model that was never taught this prompt, held to the form of a draft, writes one, however foolish, or comes
+    # to no end; without the form it would write no JSON at all.
+    assert not set(report.reasons) & {"not_json", "not_an_object", "unknown_key", "http_400"}, report.reasons
+    assert len(drafted(workspace, how, images, model=model, run="n/1")) == report.accepted
     again = generate(workspace, how, images, **night)
     assert plans[-1].reused >= report.accepted
     assert again.conserved()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,6 +17,8 @@ from medgr2.schemas.vocabulary import QuestionType
 PRIVATE = ("modality", "anatomy", "labels", "report")
 """Context of the generator alone. An item that was written under another one is outdated."""
 REPORT_CHARACTERS = 4000
+PASSAGE = 20
+"""So many letters in a row are no accident."""
 UNKNOWN, NONE = "unknown", "none"
 NOT_TOLD = ("question_types",)
 """Labels that say nothing of the picture."""
@@ -36,6 +39,7 @@ _GRADED = re.compile(
     rf"[pc]?t[0-4][abc]?n[0-3])(?:ly)?\b",
     re.IGNORECASE,
 )
+_BETWEEN = re.compile(r"[\W_]+")
 _DENIED = re.compile(r"^(?:no|none|not|without|unknown|n/?a|-+|ungraded)$", re.IGNORECASE)
 
 
@@ -101,14 +105,28 @@ def names_a_grade(facts: Facts) -> bool:
 
 
 def quotes(text: str, report: str, run: int = 8) -> bool:
-    """Whether the text repeats so many words of the report in a row."""
-    return not _runs(report, run).isdisjoint(_runs(text, run))
+    """Whether the text repeats so many words of the report in a row, however they are divided and joined."""
+    if not _runs(report, run).isdisjoint(_runs(text, run)):
+        return True
+    said = _bare(text)
+    return any(passage in said for passage in _passages(report, run))
 
 
 @lru_cache(maxsize=1024)
 def _runs(text: str, run: int) -> frozenset[tuple[str, ...]]:
     said = words(text)
     return frozenset(said[at : at + run] for at in range(len(said) - run + 1))
+
+
+@lru_cache(maxsize=1024)
+def _passages(report: str, run: int) -> tuple[str, ...]:
+    bare = {_bare("".join(some)) for some in _runs(report, run)}
+    return tuple(sorted(one for one in bare if len(one) >= PASSAGE))
+
+
+def _bare(text: str) -> str:
+    """Letters and figures alone: what is between them, seen or not, divides nothing."""
+    return _BETWEEN.sub("", unicodedata.normalize("NFKC", text).casefold())
 
 
 _ALLUDES = re.compile(

@@ -99,7 +99,7 @@ def _read(completion: Completion, wish: Wish, style: Style) -> Draft | str:
     if isinstance(draft, str):
         return draft
     written = (draft.question, *draft.options, draft.rationale)
-    if any(quotes(one, wish.report) for one in written):
+    if quotes(" ".join(written), wish.report):
         return "quotes_report"
     return "alludes_to_report" if any(alludes(one) for one in written) else draft
 

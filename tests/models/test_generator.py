@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,6 +104,24 @@ def test_a_draft_that_repeats_the_report_is_refused(field: str) -> None:
     assert found.final
     fewer = {**body, field: "See: a large mass, in the left upper part. So left."}
     assert isinstance(talk(wish, PATIENT, json.dumps(fewer))[0], Draft)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        {"options": [" ".join(REPORT.split()[at : at + 3]) for at in (0, 3, 6)] + ["left"]},
+        {"question": "What of " + " ".join(REPORT.split()[:4]), "options": [*REPORT.split()[4:8]]},
+        {"rationale": "left: " + "".join(REPORT.split())},
+        {"rationale": "left: " + " ".join(REPORT.replace(" ", ""))},
+        {"rationale": "left: " + "\u200b".join(REPORT)},
+        {"rationale": "left: " + "\u00ad".join(REPORT)},
+    ],
+    ids=["in the options", "from question to options", "joined", "spaced", "unseen spaces", "soft hyphens"],
+)
+def test_a_report_is_not_smuggled_out_in_pieces(hidden: dict[str, Any]) -> None:
+    wish = Wish(IMAGE, lambda: Path("x.png"), "Ask.", 7, REPORT)
+    body = json.dumps({**DRAFT.model_dump(), **hidden})
+    assert talk(wish, Manner(DEFAULT, 0.7, 64), body)[0] == NoDraft("quotes_report")
 
 
 def test_a_draft_that_speaks_of_the_report_is_refused() -> None:

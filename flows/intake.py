@@ -7,8 +7,9 @@ from pathlib import Path
 
 from medgr2.infra.workspace import Workspace
 from medgr2.schemas.intake import IntakeParameters
+from medgr2.schemas.intake_reports import IntakeReport
 from medgr2.schemas.parameters import HELDOUT, SEED
-from medgr2.schemas.reports import IntakeReport, StageReport
+from medgr2.schemas.reports import StageReport
 from medgr2.tasks.intake.ingest import ingest
 from medgr2.tasks.intake.layouts import layout_of
 from medgr2.tasks.questions import Rows, questions_in, take_questions

@@ -13,10 +13,11 @@ from medgr2.infra import versions
 from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.models.model_ref import base_model
 from medgr2.models.registry import Registry
+from medgr2.schemas.cycle_reports import CycleReport, Exam, NightReport
 from medgr2.schemas.digest import digest_of
 from medgr2.schemas.errors import DataError, NotFoundError
 from medgr2.schemas.parameters import LoopParameters, RefreshParameters
-from medgr2.schemas.reports import CycleReport, DatasetVersion, Exam, NightReport
+from medgr2.schemas.reports import DatasetVersion
 from medgr2.tasks import improve
 from medgr2.tasks.night import Night, open_night
 

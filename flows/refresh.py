@@ -12,18 +12,12 @@ from medgr2.flows.embedded import EmbeddedWorld, ask_reviewer, build, embedded_w
 from medgr2.flows.intake import take_in
 from medgr2.infra.settings import load_settings
 from medgr2.infra.workspace import open_workspace
+from medgr2.schemas.cycle_reports import NightReport
 from medgr2.schemas.errors import ConflictError, DataError, Medgr2Error, StorageError
 from medgr2.schemas.intake import IntakeParameters
+from medgr2.schemas.intake_reports import IntakeReport
 from medgr2.schemas.parameters import EMBEDDED, RefreshParameters
-from medgr2.schemas.reports import (
-    AppraisalReport,
-    Diversity,
-    GenerateReport,
-    IntakeReport,
-    NightReport,
-    Plan,
-    PublishReport,
-)
+from medgr2.schemas.reports import AppraisalReport, Diversity, GenerateReport, Plan, PublishReport
 from medgr2.tasks import appraise as appraisal
 from medgr2.tasks import generate as generation
 from medgr2.tasks import publish as publication

@@ -11,9 +11,10 @@ from medgr2.models.grpo import GrpoSettings
 from medgr2.models.measures import Summary, decide
 from medgr2.models.registry import Registry, Source
 from medgr2.models.sft import SftSettings
+from medgr2.schemas.cycle_reports import Accuracy, Exam
 from medgr2.schemas.errors import ConflictError, NightStoppedError
 from medgr2.schemas.parameters import TrainParameters
-from medgr2.schemas.reports import Accuracy, DatasetVersion, Exam
+from medgr2.schemas.reports import DatasetVersion
 from medgr2.schemas.vocabulary import Role, Verdict
 from medgr2.tasks import evaluate
 from medgr2.tasks.evaluate import Condition

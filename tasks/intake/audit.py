@@ -11,8 +11,8 @@ from medgr2.infra import versions
 from medgr2.infra.neighbours import Neighbours
 from medgr2.infra.pictures.fingerprint import comparable
 from medgr2.infra.workspace import Workspace
+from medgr2.schemas.intake_reports import SplitAudit, SplitCheck
 from medgr2.schemas.parameters import EVALUATION_DATASETS
-from medgr2.schemas.reports import SplitAudit, SplitCheck
 from medgr2.schemas.vocabulary import Split
 from medgr2.tasks.intake.case import FACTS, contradict
 from medgr2.tasks.intake.groups import Groups

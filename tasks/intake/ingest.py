@@ -17,7 +17,8 @@ from medgr2.infra.sources import open_source
 from medgr2.infra.workspace import Workspace
 from medgr2.schemas.errors import DataError, NightStoppedError
 from medgr2.schemas.intake import IntakeParameters
-from medgr2.schemas.reports import IngestReport, Plan
+from medgr2.schemas.intake_reports import IngestReport
+from medgr2.schemas.reports import Plan
 from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks.intake.candidates import Candidates, CandidatesBuilder
 from medgr2.tasks.intake.case import HELD, Case, Elsewhere

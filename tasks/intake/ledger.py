@@ -14,7 +14,7 @@ from medgr2.schemas.cells import Recipe
 from medgr2.schemas.digest import digest_of, digest_of_ids
 from medgr2.schemas.errors import NotFoundError
 from medgr2.schemas.intake import IntakeParameters
-from medgr2.schemas.reports import IngestReport
+from medgr2.schemas.intake_reports import IngestReport
 from medgr2.schemas.tables import TABLES
 from medgr2.tasks.intake.candidates import Candidates
 from medgr2.tasks.intake.case import DECIDED, FACTS, Case, Elsewhere, Facts

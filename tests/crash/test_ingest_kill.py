@@ -15,7 +15,7 @@ from ingest_helpers import KEY, hospital, label, picture
 
 from medgr2.infra.lake import Lake
 from medgr2.infra.settings import StorageSettings
-from medgr2.schemas.reports import IngestReport
+from medgr2.schemas.intake_reports import IngestReport
 
 DRIVER = Path(__file__).with_name("ingest_driver.py")
 MOST_WRITES = 120

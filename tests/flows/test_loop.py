@@ -10,9 +10,10 @@ import pytest
 from medgr2.flows import loop
 from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.models.registry import Registration, Registry
+from medgr2.schemas.cycle_reports import CycleReport, NightReport
 from medgr2.schemas.errors import DataError
 from medgr2.schemas.parameters import LoopParameters
-from medgr2.schemas.reports import AppraisalReport, CycleReport, GenerateReport, NightReport, Plan, PublishReport
+from medgr2.schemas.reports import AppraisalReport, GenerateReport, Plan, PublishReport
 from medgr2.schemas.vocabulary import Role
 
 

@@ -25,7 +25,7 @@ from medgr2.infra.sources import SourceReader
 from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.schemas.errors import ExitCode, NotFoundError, StorageError
 from medgr2.schemas.intake import IntakeParameters
-from medgr2.schemas.reports import IngestReport
+from medgr2.schemas.intake_reports import IngestReport
 from medgr2.tasks.intake.audit import audit_splits
 from medgr2.tasks.intake.ingest import ingest
 

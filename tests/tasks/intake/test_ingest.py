@@ -14,7 +14,7 @@ from PIL import Image
 from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.schemas.errors import DataError, NightStoppedError, NotFoundError, StorageError, UsageError
 from medgr2.schemas.intake import IntakeParameters
-from medgr2.schemas.reports import IngestReport
+from medgr2.schemas.intake_reports import IngestReport
 from medgr2.tasks.intake import read, windows
 from medgr2.tasks.intake.ingest import ingest
 

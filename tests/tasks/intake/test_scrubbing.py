@@ -15,7 +15,7 @@ from ingest_helpers import hospital, picture, settings
 from medgr2.infra import free_text
 from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.schemas.intake import IntakeParameters, Reports
-from medgr2.schemas.reports import IngestReport
+from medgr2.schemas.intake_reports import IngestReport
 from medgr2.tasks.intake.ingest import ingest
 from medgr2.tasks.intake.scrubbing import ReportScrub
 

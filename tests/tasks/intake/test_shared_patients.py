@@ -14,7 +14,7 @@ from PIL import Image, PngImagePlugin
 from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.intake import IntakeParameters
-from medgr2.schemas.reports import IngestReport
+from medgr2.schemas.intake_reports import IngestReport
 from medgr2.tasks.intake.audit import audit_splits
 from medgr2.tasks.intake.ingest import ingest
 

@@ -1,7 +1,8 @@
 """The registry: what every model came from, and which one is the champion of its role.
 
 A role's champion is the end of a chain of numbered objects, aliases/<role>/<n>.json, each created once and never
-changed. To move it is to create the next number: of two that try at once, one is refused.
+changed. To move it is to create the next number: of two that try at once, one is refused. A role may have none: then
+the base serves, and of the reward nothing.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Move(BaseModel):
     role: Role
     number: int
     action: Literal["promote", "rollback"]
-    model_id: str
+    model_id: str | None = Field(description="None: the first champion was taken back, and the role has none.")
     replaced: str | None
     reason: str
     moved_at: datetime
@@ -118,6 +119,14 @@ class Registry:
             )
         return rows[0] | {"metrics": json.loads(rows[0]["metrics"] or "{}")}
 
+    def find(self, begins: str) -> dict[str, Any]:
+        """The model whose id begins so: what a person types."""
+        ids = self._lake.read("models", columns=["model_id"])["model_id"].to_pylist() if begins else []
+        found = [model_id for model_id in ids if model_id.startswith(begins)]
+        if len(found) > 1:
+            raise UsageError(f"{len(found)} models begin with {begins}", next_command="give more of the id")
+        return self.model(found[0] if found else begins)
+
     def taught(self, model_id: str) -> tuple[Source, ...]:
         """Every version that the model or a model it came from was trained on: what it may remember."""
         seen: set[str] = set()
@@ -136,7 +145,7 @@ class Registry:
         return [self._read(key) for key in sorted(keys)]
 
     def champion(self, role: Role) -> str | None:
-        """model_id of the role's champion; None before the first promotion."""
+        """model_id of the role's champion; None before the first promotion, and after that was taken back."""
         moves = self.history(role)
         return moves[-1].model_id if moves else None
 
@@ -145,6 +154,12 @@ class Registry:
         held = self.model(model_id)["role"]
         if held != role.value:
             raise UsageError(f"model {model_id[:12]} is a {held}, it can not be the {role.value}")
+        if role is Role.BASE:
+            raise UsageError(
+                f"model {model_id[:12]} is a base: it serves wherever a role has no champion, and is none",
+                kept="no champion was moved",
+                next_command="medgr2 rollback ROLE  goes back, in the end to the base",
+            )
         moves = self.history(role)
         current = moves[-1].model_id if moves else None
         if current == model_id:
@@ -154,9 +169,9 @@ class Registry:
         return self._move(role, len(moves), "promote", model_id, current, reason, expected_current)
 
     def rollback(self, role: Role, *, reason: str) -> Move:
-        """Back to the champion before this one; again, and further back."""
+        """Back to the champion before this one; again, and further back; before the first one there is none."""
         moves = self.history(role)
-        stack: list[str] = []
+        stack: list[str | None] = [None]
         for move in moves:
             if move.action == "promote":
                 stack.append(move.model_id)
@@ -164,8 +179,9 @@ class Registry:
                 stack.pop()
         if len(stack) < 2:
             raise NotFoundError(
-                f"the {role.value} has no earlier champion to go back to",
-                kept=f"the champion stays {stack[0][:12] if stack else 'unset'}",
+                f"the {role.value} has no champion, so there is no earlier champion to go back to",
+                kept="the champion stays unset",
+                next_command="medgr2 models",
             )
         return self._move(role, len(moves), "rollback", stack[-2], stack[-1], reason, stack[-1])
 
@@ -174,7 +190,7 @@ class Registry:
         role: Role,
         number: int,
         action: Literal["promote", "rollback"],
-        model_id: str,
+        model_id: str | None,
         replaced: str | None,
         reason: str,
         expected: str | None,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
 import runpy
 from pathlib import Path
@@ -64,13 +65,52 @@ def test_champions_move_by_compare_and_set_and_go_back(registry: Registry) -> No
     registry.promote(Role.POLICY, c, reason="better still", expected_current=b)
     assert registry.rollback(Role.POLICY, reason="complaints").model_id == b
     assert registry.rollback(Role.POLICY, reason="more complaints").model_id == a
-    with pytest.raises(NotFoundError, match="no earlier champion"):
-        registry.rollback(Role.POLICY, reason="too far")
     registry.promote(Role.POLICY, c, reason="repaired", expected_current=a)
     assert [(m.action, m.model_id) for m in registry.history(Role.POLICY)] == [
         ("promote", a), ("promote", b), ("promote", c), ("rollback", b), ("rollback", a), ("promote", c),
     ]  # fmt: skip
     assert registry.champion(Role.GENERATOR) is None
+
+
+def test_the_first_champion_is_taken_back_too(registry: Registry) -> None:
+    a, b = (registry.register(entry(x * 64)) for x in "ab")
+    registry.promote(Role.POLICY, a, reason="first", expected_current=None)
+    gone = registry.rollback(Role.POLICY, reason="a mistake")
+    assert (gone.model_id, gone.replaced, registry.champion(Role.POLICY)) == (None, a, None)
+    with pytest.raises(NotFoundError, match="no earlier champion") as none:
+        registry.rollback(Role.POLICY, reason="too far")
+    assert none.value.next_command
+    with pytest.raises(ConflictError, match="is unset, not"):
+        registry.promote(Role.POLICY, b, reason="compared with what was taken back", expected_current=a)
+    registry.promote(Role.POLICY, b, reason="better", expected_current=None)
+    assert registry.rollback(Role.POLICY, reason="no").model_id is None
+    registry.promote(Role.POLICY, a, reason="after all", expected_current=None)
+    assert [m.model_id for m in registry.history(Role.POLICY)] == [a, None, b, None, a]
+    assert [m.replaced for m in registry.history(Role.POLICY)] == [None, a, None, b, None]
+
+
+def test_moves_of_an_older_release_are_read(registry: Registry, tmp_path: Path) -> None:
+    a, b = (registry.register(entry(x * 64)) for x in "ab")
+    for number, (action, model_id, replaced) in enumerate(
+        (("promote", a, None), ("promote", b, a), ("rollback", a, b))
+    ):
+        said = {"role": "policy", "number": number, "action": action, "model_id": model_id, "replaced": replaced,
+                "reason": "r", "moved_at": "2026-01-01T00:00:00Z"}  # fmt: skip
+        FolderStore(str(tmp_path)).put(f"aliases/policy/{number:08d}.json", json.dumps(said).encode())
+    assert registry.champion(Role.POLICY) == a
+    assert registry.rollback(Role.POLICY, reason="further").model_id is None
+
+
+def test_a_model_is_found_by_the_beginning_of_its_id(registry: Registry) -> None:
+    ids = [registry.register(entry(f"{n:064x}")) for n in range(17)]
+    begins = next(digit for digit in "0123456789abcdef" if sum(i.startswith(digit) for i in ids) > 1)
+    assert registry.find(ids[0])["model_id"] == ids[0]
+    assert registry.find(ids[0][:20])["model_id"] == ids[0]
+    with pytest.raises(UsageError, match=f"models begin with {begins}"):
+        registry.find(begins)
+    for unknown in ("", "xyz", "f" * 64):
+        with pytest.raises(NotFoundError, match="no model"):
+            registry.find(unknown)
 
 
 def test_promoting_the_champion_again_is_no_move(registry: Registry) -> None:
@@ -89,6 +129,10 @@ def test_what_is_unknown_or_of_another_role_is_refused(registry: Registry) -> No
         registry.promote(Role.POLICY, "f" * 64, reason="", expected_current=None)
     with pytest.raises(NotFoundError):
         registry.rollback(Role.POLICY, reason="")
+    base = registry.register(entry("b" * 64, Role.BASE))
+    with pytest.raises(UsageError, match="is a base"):
+        registry.promote(Role.BASE, base, reason="", expected_current=None)
+    assert registry.champion(Role.BASE) is None
 
 
 def test_a_model_remembers_what_its_parents_read(registry: Registry) -> None:

@@ -136,6 +136,19 @@ def test_a_night_keeps_the_models_it_began_with(workspace: Workspace) -> None:
     assert open_night(workspace, how("two")).champion_id == other
 
 
+def test_where_the_first_champion_was_taken_back_the_base_serves_again(workspace: Workspace) -> None:
+    registry = Registry(workspace.store, workspace.lake)
+    for role in (Role.POLICY, Role.GENERATOR, Role.REWARD):
+        model = registry.register(Registration(role=role, artifact=f"{role.value:x<64}", method="sft", run="x"))
+        registry.promote(role, model, reason="test", expected_current=None)
+    served = open_night(workspace, how())
+    assert (served.scorer[:6], served.generator[:9], (served.reward or "")[:6]) == ("policy", "generator", "reward")
+    for role in (Role.POLICY, Role.GENERATOR, Role.REWARD):
+        registry.rollback(role, reason="test")
+    night = open_night(workspace, how("two"))
+    assert (night.scorer, night.generator, night.reward, night.champion_id) == (night.base, night.base, None, None)
+
+
 def test_what_a_person_refuses_later_leaves_the_next_version(workspace: Workspace) -> None:
     _, _, published = spend(workspace, how(), judged_by_length)
     assert published.version is not None

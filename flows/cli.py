@@ -22,6 +22,8 @@ COMMANDS: dict[str, str] = {
     "query": "Ask the stored data a question in SQL.",
     "versions": "Published dataset versions: list, diff, tag.",
     "models": "Registered models, their lineage and the champions.",
+    "promote": "Make a registered model the champion of its role.",
+    "rollback": "Back to the champion before this one.",
     "explain": "One item from its image's hash to the models that trained on it.",
     "compact": "Merge small files and clear what no version needs.",
     "doctor": "Check this machine, the settings and the storage.",

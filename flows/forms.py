@@ -18,7 +18,7 @@ def fill(model: type[P], values: Mapping[str, Any], command: str) -> P:
         return model.model_validate(values)
     except ValidationError as e:
         first = e.errors(include_url=False)[0]
-        name = str(first["loc"][-1]) if first["loc"] else ""
+        name = str(first["loc"][-1]).replace("_", "-") if first["loc"] else ""
         given = f", not {first['input']!r}" if name else ""
         message = first["msg"].removeprefix("Value error, ")
         raise UsageError(

@@ -101,7 +101,7 @@ def refusal(report: PublishReport, run: str) -> NightStoppedError | None:
         where=run,
         kept=f"every draft and score; the dataset without this batch ({held})",
         next_command="change how the generator is asked (its distractors have to fit as well as its keys), and ask "
-        "under another --night; a surplus of some labels is left out by itself where select.balance_keys is on",
+        "under another --night; a surplus of some labels is left out by itself unless --no-balance-keys is given",
     )
 
 

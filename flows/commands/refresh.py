@@ -23,6 +23,13 @@ from medgr2.schemas.parameters import STYLES, RefreshParameters
 @click.option("--budget", default="", help="What the night may buy in all: calls=1000,tokens=2000000,money=5")
 @click.option("--target", type=int, default=None, help="Stop asking once so many items are accepted.")
 @click.option("--tau", type=float, default=0.8, show_default=True, help="Smallest p(valid) that is accepted.")
+@click.option("--top-k", type=int, default=None, help="Add at most so many items, the best, with no cap by slice.")
+@click.option(
+    "--balance-keys/--no-balance-keys",
+    default=True,
+    show_default=True,
+    help="Leave out the surplus of labels that are the key more often than chance allows.",
+)
 @click.option("--reviewer", type=click.Choice(["people", "phantoms"]), default="people", show_default=True)
 @click.option("--plan", "only_plan", is_flag=True, help="Say what the night would buy, and buy nothing.")
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
@@ -36,6 +43,8 @@ def command(
     budget: str,
     target: int | None,
     tau: float,
+    top_k: int | None,
+    balance_keys: bool,
     reviewer: str,
     only_plan: bool,
     as_json: bool,
@@ -47,7 +56,8 @@ def command(
         RefreshParameters,
         {
             "dataset": dataset, "source": source, "labels": labels, "night": night,
-            "generate": asked, "select": {"tau": tau}, "score": {"reviewer": reviewer},
+            "generate": asked, "score": {"reviewer": reviewer},
+            "select": {"tau": tau, "top_k": top_k, "balance_keys": balance_keys},
         },
         "refresh",
     )  # fmt: skip

@@ -12,6 +12,7 @@ from medgr2.infra.lake import Lake
 from medgr2.infra.settings import load_settings
 from medgr2.infra.versions import publish
 from medgr2.schemas.errors import ExitCode
+from medgr2.schemas.parameters import RefreshParameters, SelectParameters
 
 
 @pytest.fixture
@@ -61,6 +62,7 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["versions", "tag", "ds", "good"], {}, ExitCode.USAGE, ["which version"]),
         (["query", "select 1 as a, 2 as a"], {}, ExitCode.USAGE, ["called a", "AS"]),
         (["refresh", "--tau", "7"], {}, ExitCode.USAGE, ["--tau", "less than 1", "7.0"]),
+        (["refresh", "--top-k", "0"], {}, ExitCode.USAGE, ["--top-k", "greater"]),
         (["refresh", "--dataset", "A B"], {}, ExitCode.USAGE, ["--dataset", "'A B'"]),
         (["refresh", "--reviewer", "phantoms"], {}, ExitCode.USAGE, ["embedded"]),
         (["loop", "--cycles", "0"], {}, ExitCode.USAGE, ["--cycles", "greater"]),
@@ -85,6 +87,33 @@ def test_a_slip_gives_one_clear_message(
     assert "error: " in said.err
     assert "Traceback" not in said.err
     assert all(word in said.err for word in says), said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        ([], SelectParameters()),
+        (["--tau", "0.9", "--top-k", "400"], SelectParameters(tau=0.9, top_k=400)),
+        (["--no-balance-keys"], SelectParameters(balance_keys=False)),
+        (["--balance-keys", "--top-k", "1"], SelectParameters(top_k=1)),
+    ],
+)
+def test_what_is_selected_by_is_what_was_asked_for(
+    arguments: list[str], asked: SelectParameters, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[RefreshParameters] = []
+
+    class Told:
+        def lines(self) -> list[str]:
+            return []
+
+    def forecast(_: object, parameters: RefreshParameters) -> Told:
+        seen.append(parameters)
+        return Told()
+
+    monkeypatch.setattr("medgr2.tasks.forecast.forecast", forecast)
+    assert run(["refresh", "--plan", *arguments]) == 0
+    assert [parameters.select for parameters in seen] == [asked]
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,9 @@ VIEWS = {
     "intake": """
         SELECT * FROM files
         QUALIFY row_number() OVER (PARTITION BY file_id ORDER BY seen_at DESC) = 1""",
+    "verdicts": """
+        SELECT * FROM reviews
+        WHERE review_id NOT IN (SELECT corrects FROM reviews WHERE corrects IS NOT NULL)""",
     "failures": "SELECT * FROM outcomes WHERE outcome = 'failed'",
     "spending": """
         SELECT run, stage, count(*) AS cells, sum(calls) AS calls, sum(tokens_in) AS tokens_in,

@@ -106,11 +106,12 @@ RUNS = _table(
 )  # fmt: skip
 REVIEWS = _table(
     "reviews",
-    "Verdicts of people on items.",
+    "Verdicts of people on items; one that another row `corrects` holds no longer.",
     "review_id item_id valid stratum",
     {
         "review_id": _S, "item_id": _S, "reviewer": _S, "valid": _B, "reason": _S, "run": _S, "reviewed_at": _T,
         "stratum": _S, "weight": _F,
+        "corrects": _S,
     },
 )  # fmt: skip
 EVALS = _table(

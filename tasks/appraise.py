@@ -20,7 +20,7 @@ from medgr2.tasks.calibrate import calibrate
 from medgr2.tasks.gate_context import compare_with, members_of, read_items
 from medgr2.tasks.generate import drafted, item_of
 from medgr2.tasks.night import Night, images_of
-from medgr2.tasks.review import import_verdicts, settled
+from medgr2.tasks.review import import_verdicts, settled, standing_verdicts
 from medgr2.tasks.review_sample import draw
 from medgr2.tasks.score import Measured, judge, measure, record_judgements
 from medgr2.tasks.stage import Announce
@@ -98,7 +98,7 @@ def appraise(
         _audit(workspace, night, parameters, passed, gated, measured, ask)
     calibration, why = _calibrate(workspace, measured)
     # What people called invalid is not published, whatever its p.
-    doubted = {item_id for item_id, valid in settled(lake.read("reviews").to_pylist()).items() if not valid}
+    doubted = {item_id for item_id, valid in settled(standing_verdicts(lake)).items() if not valid}
     rows = judge(gated, measured, calibration, tau=parameters.select.tau, run=night.run, refused=doubted)
     if len(rows) != len(items):
         raise DataError(
@@ -196,7 +196,7 @@ def question_of(item: Item) -> dict[str, Any]:
 
 def _calibrate(workspace: Workspace, measured: Measured) -> tuple[Calibration | None, str]:
     calibration, _, why = calibrate(
-        workspace.lake.read("reviews").to_pylist(), measured.signals, scorer=measured.scorer, reward=measured.reward
+        standing_verdicts(workspace.lake), measured.signals, scorer=measured.scorer, reward=measured.reward
     )
     if calibration is not None:
         save(workspace.store, calibration)

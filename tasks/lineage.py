@@ -20,7 +20,9 @@ _STEPS: dict[str, str] = {
     "scores": """
         SELECT scorer, calibration, lp, agree, p_valid, tau, verdict, reasons, cell, run
         FROM scores WHERE item_id = ? ORDER BY scored_at""",
-    "reviews": "SELECT reviewer, valid, reason, run FROM reviews WHERE item_id = ? ORDER BY reviewed_at",
+    "reviews": """
+        SELECT reviewer, valid, reason, run, review_id NOT IN (SELECT review_id FROM verdicts) AS taken_back
+        FROM reviews WHERE item_id = ? ORDER BY reviewed_at""",
     "versions": """
         SELECT m.dataset || '@' || m.version AS version, v.digest, v.items
         FROM members m JOIN versions v USING (dataset, version)

@@ -13,7 +13,7 @@ from medgr2.schemas.vocabulary import Split, Verdict
 from medgr2.tasks.generate import drafted
 from medgr2.tasks.night import Night, images_of
 from medgr2.tasks.outdated import outdated
-from medgr2.tasks.review import settled
+from medgr2.tasks.review import settled, standing_verdicts
 from medgr2.tasks.select import select
 
 
@@ -38,7 +38,7 @@ def publish(
     images = lake.read("images", columns=["image_id", "modality", "split"]).to_pylist()
     modality = {row["image_id"]: row["modality"] for row in images}
     # A verdict may have come in since the scoring: what people refuse is not added, and leaves the next version.
-    judged = settled(lake.read("reviews").to_pylist())
+    judged = settled(standing_verdicts(lake))
     refused = {item_id for item_id, valid in judged.items() if not valid}
     # So does what is asked of an image that was quarantined after it had come in.
     barred = [row["image_id"] for row in images if row["split"] != Split.TRAIN]

@@ -1,4 +1,8 @@
-"""Review: taking in what people said of items, and what it comes to."""
+"""Review: taking in what people said of items, and what it comes to.
+
+Nothing that was said is deleted. Who thinks better of it gives a new row, which names the one that it corrects; a
+correction stands for the same draw, so it keeps the run, stratum and weight of what it corrects.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from medgr2.infra.lake import Lake
+from medgr2.infra.lake import Amendment, Lake
 from medgr2.models.calibration import Audit
 from medgr2.models.precision import Precision, precision
 from medgr2.schemas.digest import digest_of
@@ -34,14 +39,20 @@ class ReviewVerdict(BaseModel):
     weight: float | None = Field(default=None, ge=1, allow_inf_nan=False, description="See `Asked.weight`.")
 
     @property
-    def review_id(self) -> str:
-        return digest_of([self.item_id, self.reviewer])
+    def whose(self) -> Whose:
+        return self.item_id, self.reviewer
+
+
+Whose = tuple[str, str]
+"""The item and its reviewer, who has one word on it at a time."""
 
 
 @dataclass(frozen=True)
 class Imported:
     added: int
     known: int
+    corrections: int = 0
+    """Of those added."""
 
 
 def import_verdicts(
@@ -52,32 +63,54 @@ def import_verdicts(
     lines: Sequence[int] | None = None,
     problems: Mapping[int, str] | None = None,
     where: str = "verdicts of reviewers",
+    corrects: bool = False,
 ) -> Imported:
-    """Take in verdicts, all or none. The same verdict again is known; another one by the same reviewer is refused.
+    """Take in verdicts, all or none. The same verdict again is known; another one by the same reviewer is refused or,
+    with `corrects`, takes the place of the earlier.
 
     `lines` says where each row stands, else they count from 1; `problems` are those found before, line by line.
     """
     told, rows = dict(problems or {}), list(rows)
-    said: dict[str, tuple[int, ReviewVerdict]] = {}
+    said: dict[Whose, tuple[int, ReviewVerdict]] = {}
     for line, row in zip(lines or range(1, len(rows) + 1), rows, strict=True):
         try:
             verdict = ReviewVerdict.model_validate(dict(row))
         except ValidationError as problem:
             told[line] = _first_of(problem)
             continue
-        before, earlier = said.setdefault(verdict.review_id, (line, verdict))
+        before, earlier = said.setdefault(verdict.whose, (line, verdict))
         if earlier.valid != verdict.valid:
             told[line] = f"this reviewer says the opposite of the same item in line {before}"
-    told |= _unknown(lake, said.values()) | _contradicted(lake, said)
-    if told:
-        raise _refused(told, len(rows) + len(problems or {}), where)
-    now = datetime.now(UTC)
-    new = [
-        {**verdict.model_dump(mode="json"), "review_id": review_id, "run": run, "reviewed_at": now}
-        for review_id, (_, verdict) in sorted(said.items())
-    ]
-    added = lake.append_new("reviews", new, key="review_id") if new else 0
-    return Imported(added=added, known=len(said) - added)
+    told |= _unknown(lake, said.values())
+    number, now = len(rows) + len(problems or {}), datetime.now(UTC)
+    added: list[dict[str, Any]] = []
+
+    def add(stored: pa.Table) -> Amendment:
+        holds = {(row["item_id"], row["reviewer"]): row for row in _standing(stored.to_pylist())}
+        contradicted = {} if corrects else _contradicted(holds, said)
+        if told or contradicted:
+            raise _refused(told | contradicted, number, where, correctable=bool(contradicted))
+        added[:] = [
+            _row(verdict, holds.get(whose), run, now)
+            for whose, (_, verdict) in sorted(said.items(), key=lambda entry: entry[0])
+            if whose not in holds or holds[whose]["valid"] != verdict.valid
+        ]
+        return Amendment(replaces=False, parts=[added])
+
+    if said or told:
+        lake.amend("reviews", add, key="review_id")
+    return Imported(len(added), len(said) - len(added), sum(row["corrects"] is not None for row in added))
+
+
+def standing_verdicts(lake: Lake, run: str | None = None) -> list[dict[str, Any]]:
+    """What each reviewer says of each item now, in all or as taken in under one run: who reads reviews, reads these."""
+    return _standing(lake.read("reviews", where=None if run is None else {"run": run}).to_pylist())
+
+
+def _standing(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    reviews = list(rows)
+    taken_back = {row["corrects"] for row in reviews}
+    return [row for row in reviews if row["review_id"] not in taken_back]
 
 
 def settled(reviews: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
@@ -132,18 +165,25 @@ def _unknown(lake: Lake, said: Iterable[tuple[int, ReviewVerdict]]) -> dict[int,
     }
 
 
-def _contradicted(lake: Lake, said: Mapping[str, tuple[int, ReviewVerdict]]) -> dict[int, str]:
-    if not said:
-        return {}
-    stored = lake.read("reviews", columns=["review_id", "valid", "reviewed_at"], where={"review_id": sorted(said)})
+def _contradicted(
+    holds: Mapping[Whose, Mapping[str, Any]], said: Mapping[Whose, tuple[int, ReviewVerdict]]
+) -> dict[int, str]:
     return {
-        said[row["review_id"]][0]: f"this reviewer said the opposite of the item on {row['reviewed_at']:%Y-%m-%d}"
-        for row in stored.to_pylist()
-        if said[row["review_id"]][1].valid != row["valid"]
+        line: f"this reviewer said the opposite of the item on {holds[whose]['reviewed_at']:%Y-%m-%d}"
+        for whose, (line, verdict) in said.items()
+        if whose in holds and holds[whose]["valid"] != verdict.valid
     }
 
 
-def _refused(problems: Mapping[int, str], rows: int, where: str) -> DataError:
+def _row(verdict: ReviewVerdict, before: Mapping[str, Any] | None, run: str, now: datetime) -> dict[str, Any]:
+    row = verdict.model_dump(mode="json") | {"run": run, "reviewed_at": now, "corrects": None}
+    if before is None:
+        return row | {"review_id": digest_of([*verdict.whose])}
+    kept = {name: before[name] for name in ("run", "stratum", "weight", "review_id")}
+    return row | kept | {"corrects": kept["review_id"], "review_id": digest_of([*verdict.whose, kept["review_id"]])}
+
+
+def _refused(problems: Mapping[int, str], rows: int, where: str, *, correctable: bool) -> DataError:
     told = [f"  line {line}: {what}" for line, what in sorted(problems.items())]
     if len(told) > MOST_TOLD:
         told = [*told[:MOST_TOLD], f"  and {len(told) - MOST_TOLD} more"]
@@ -151,5 +191,6 @@ def _refused(problems: Mapping[int, str], rows: int, where: str) -> DataError:
         "\n".join((f"{len(problems)} of {rows} verdicts cannot be taken in:", *told)),
         where=where,
         kept="no verdict of this import; all earlier ones",
-        next_command="correct or remove these rows, then give the same command again",
+        next_command="correct or remove these rows, then give the same command again"
+        + ("; with --corrects what a reviewer says now takes the place of what was said before" if correctable else ""),
     )

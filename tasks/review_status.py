@@ -13,7 +13,7 @@ from medgr2.models.agreement import Agreement, agreements
 from medgr2.models.calibration import FEATURES
 from medgr2.models.precision import Precision
 from medgr2.tasks.calibrate import calibrate
-from medgr2.tasks.review import audited_precision, settled
+from medgr2.tasks.review import audited_precision, settled, standing_verdicts
 
 _NEWEST = (
     "select scorer, reward, calibration, run from scores order by scored_at desc nulls last, score_id desc limit 1"
@@ -58,6 +58,8 @@ class ReviewStatus(BaseModel):
     """Of the settled."""
     tied: int
     """Items of which as many say valid as not: they count for nothing."""
+    taken_back: int
+    """Earlier verdicts that their reviewers corrected; in none of the other numbers."""
     reviewers: dict[str, int]
     alike: tuple[str, ...]
     """Reviewers whose names differ by capitals and spaces only: one person would count twice."""
@@ -78,6 +80,8 @@ class ReviewStatus(BaseModel):
             f"{self.settled} items settled, {self.valid} of them valid"
             + (f"; {self.tied} tied, which count for nothing" if self.tied else ""),
         ]
+        if self.taken_back:
+            told.append(f"{self.taken_back} earlier verdicts were taken back by their reviewers, and count no longer")
         if self.alike:
             told.append(f"reviewers that may be one person: {', '.join(self.alike)}")
         told += [f"agreement: {pair.line()}" for pair in self.agreements] or [
@@ -104,16 +108,17 @@ class ReviewStatus(BaseModel):
 
 
 def review_status(workspace: Workspace) -> ReviewStatus:
-    reviews = workspace.lake.read("reviews").to_pylist()
-    verdicts, items = settled(reviews), {row["item_id"] for row in reviews}
+    reviews = standing_verdicts(workspace.lake)
+    judged, items = settled(reviews), {row["item_id"] for row in reviews}
     reviewers = Counter(str(row["reviewer"]) for row in reviews)
     newest = next(iter(query(workspace.settings.storage, _NEWEST).to_pylist()), None)
     return ReviewStatus(
         verdicts=len(reviews),
         items=len(items),
-        settled=len(verdicts),
-        valid=sum(verdicts.values()),
-        tied=len(items) - len(verdicts),
+        settled=len(judged),
+        valid=sum(judged.values()),
+        tied=len(items) - len(judged),
+        taken_back=workspace.lake.read("reviews", columns=["review_id"]).num_rows - len(reviews),
         reviewers=dict(sorted(reviewers.items())),
         alike=_alike(reviewers),
         agreements=agreements(reviews),

@@ -15,7 +15,7 @@ from medgr2.schemas.items import Item
 from medgr2.schemas.reports import AuditedShare
 from medgr2.schemas.vocabulary import Origin
 from medgr2.tasks.night import Night
-from medgr2.tasks.review import audited_precision
+from medgr2.tasks.review import audited_precision, standing_verdicts
 
 
 def tonights_canaries(lake: Lake, good: Sequence[Item], count: int) -> list[Item]:
@@ -33,7 +33,7 @@ def refused(item: Item, context: GateContext) -> tuple[str, ...]:
 
 
 def precision_of(lake: Lake, run: str) -> AuditedShare | None:
-    found = audited_precision(lake.read("reviews", where={"run": run}).to_pylist())
+    found = audited_precision(standing_verdicts(lake, run))
     if found is None:
         return None
     return AuditedShare(audited=found.audited, value=found.value, low=found.low, high=found.high)

@@ -73,7 +73,8 @@ def sample(n: int, seed: int, out: Path, run: str) -> None:
 @command.command(name="import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--run", default="", help="Name of the review, kept with the verdicts.")
-def import_file(file: Path, run: str) -> None:
+@click.option("--corrects", is_flag=True, help="What a reviewer says now takes the place of what was said before.")
+def import_file(file: Path, run: str, corrects: bool) -> None:
     """Take verdicts in, all or none, and say what they come to."""
     from medgr2.infra.workspace import open_workspace
     from medgr2.tasks.review import import_verdicts
@@ -97,8 +98,12 @@ def import_file(file: Path, run: str) -> None:
         lines=[row.line for row in sheet.rows],
         problems=sheet.problems,
         where=str(file),
+        corrects=corrects,
     )
-    click.echo(f"{done.added} verdicts taken in, {done.known} known before, {sheet.open} rows not judged yet")
+    corrections = f" ({done.corrections} of them corrections)" if done.corrections else ""
+    click.echo(
+        f"{done.added} verdicts taken in{corrections}, {done.known} known before, {sheet.open} rows not judged yet"
+    )
     for note in sheet.notes:
         click.echo(f"note: {note}")
     stands = review_status(workspace)

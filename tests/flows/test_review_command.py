@@ -258,6 +258,35 @@ def test_contradictory_reviewers_are_no_error(
     assert capsys.readouterr().err.count("said the opposite") == 30
 
 
+def test_a_reviewer_takes_verdicts_back(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet = tmp_path / "sheet.csv"
+    run(["review", "sample", "--out", str(sheet)])
+    fill_in(sheet, lambda n: "valid" if n >= 30 else "invalid")
+    assert run(["review", "import", str(sheet)]) == 0
+    before = status(capsys)["refit"]
+    fill_in(sheet, lambda n: "valid" if n >= 20 else "invalid")
+    assert run(["review", "import", str(sheet)]) == ExitCode.DATA
+    assert "with --corrects" in capsys.readouterr().err.split("next:")[1]
+    assert run(["review", "import", str(sheet), "--corrects"]) == 0
+    said = capsys.readouterr().out
+    assert "10 verdicts taken in (10 of them corrections), 50 known before" in said
+    assert "60 verdicts on 60 items by 1 reviewer(s): Dr. A 60" in said
+    assert "60 items settled, 40 of them valid" in said
+    assert "10 earlier verdicts were taken back" in said
+    found = status(capsys)
+    assert (found["verdicts"], found["valid"], found["taken_back"]) == (60, 40, 10)
+    assert found["refit"]["audits"] == before["audits"] == 60
+    assert found["refit"]["calibration"] != before["calibration"]
+    assert run(["review", "import", str(sheet), "--corrects"]) == 0
+    assert "0 verdicts taken in, 60 known before" in capsys.readouterr().out
+    assert workspace.lake.read("reviews").num_rows == 70
+    assert run(["explain", item_id(25), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["reviews"]
+    assert [(row["valid"], row["taken_back"]) for row in told] == [(False, True), (True, False)]
+
+
 def test_signals_that_are_no_numbers_do_not_calibrate(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

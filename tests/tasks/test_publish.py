@@ -21,6 +21,7 @@ from medgr2.schemas.reports import PublishReport
 from medgr2.schemas.vocabulary import QuestionType
 from medgr2.tasks.night import Night
 from medgr2.tasks.publish import publish, refusal
+from medgr2.tasks.review import import_verdicts
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LABELS = ("normal", "cyst", "nodule", "fibrosis")
@@ -129,6 +130,24 @@ def test_a_refused_batch_leaves_the_version_and_lets_go_what_has_to_leave(clinic
     assert again.version is not None
     assert (again.version.version, again.version.items) == (first.version + 1, first.items - 1)
     assert "blind_probe" not in again.version.card
+
+
+def test_a_verdict_that_is_taken_back_takes_the_item_out_and_in_again(clinic: Clinic) -> None:
+    lake, clean = clinic.workspace.lake, written(30, EVEN, 1)
+    first = clinic.night("one", clean).version
+    assert first is not None
+    word = {"item_id": members(lake, first)[0], "reviewer": "Dr. A"}
+    import_verdicts(lake, [word | {"valid": True}])
+    assert clinic.night("two", clean).version == first
+    import_verdicts(lake, [word | {"valid": False}], corrects=True)
+    second = clinic.night("three", clean).version
+    assert second is not None
+    assert (second.items, word["item_id"] in members(lake, second)) == (first.items - 1, False)
+    import_verdicts(lake, [word | {"valid": True}], corrects=True)
+    third = clinic.night("four", clean).version
+    assert third is not None
+    assert members(lake, third) == members(lake, first)
+    assert word["item_id"] not in members(lake, second)
 
 
 def test_a_small_batch_is_published_and_said_to_be_small(clinic: Clinic) -> None:

@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 from medgr2.models.texts import plain, words
+from medgr2.models.wording import in_case_of, put, tidied
 from medgr2.schemas.vocabulary import Flaw
 
 FOLDER = Path(__file__).with_name("word_lists")
@@ -117,9 +118,9 @@ def synonyms_of(answer: str) -> tuple[str, ...]:
     """Other names of the whole answer, or of a part of it."""
     labels, whole = synonyms("labels"), plain(answer)
     if whole in labels:
-        return tuple(dict.fromkeys(_like(answer, other) for other in labels[whole] if other != whole))
+        return tuple(dict.fromkeys(in_case_of(answer, other) for other in labels[whole] if other != whole))
     new = (
-        answer[: match.start()] + _like(match[0], other) + answer[match.end() :]
+        answer[: match.start()] + in_case_of(match[0], other) + answer[match.end() :]
         for match in _phrases("parts").finditer(answer)
         for other in synonyms("parts")[plain(match[0])]
         if other != plain(match[0])
@@ -140,7 +141,7 @@ def paraphrase(text: str, rng: Random, keep: Sequence[str] = ()) -> str | None:
     new = text
     for match in chosen:
         other = rng.choice([o for o in table[plain(match[0])] if o != plain(match[0])])
-        new = _put(new, *match.span(), _like(match[0], other))
+        new = put(new, *match.span(), in_case_of(match[0], other))
     return None if new == text or changes_meaning(text, new) else new
 
 
@@ -148,7 +149,7 @@ def flips(text: str, flaw: Flaw) -> tuple[str, ...]:
     """The text with one word of this kind turned into its opposite or into another number: every way of it."""
     fixed = [match.span() for phrase in _opposites()["fixed"] for match in mention(phrase).finditer(text)]
     edits = (edit for edit in _edits(text, flaw) if not any(a < edit[1] and edit[0] < b for a, b in fixed))
-    made = (_tidy(text, _put(text, start, end, new)) for start, end, new in edits)
+    made = (tidied(text, put(text, start, end, new)) for start, end, new in edits)
     return tuple(dict.fromkeys(new for new in made if new and guarded(new) != guarded(text)))
 
 
@@ -167,7 +168,7 @@ def _edits(text: str, flaw: Flaw) -> Iterator[tuple[int, int, str]]:
             continue  # what is denied may be false either way
         for other in table[match[0].casefold()]:
             if other not in (*before, *after):  # 'left and right' has no opposite
-                yield *match.span(), _like(match[0], other)
+                yield *match.span(), in_case_of(match[0], other)
     if flaw is Flaw.NUMBER:
         for match in _FIGURE.finditer(text):
             for other in _other_figures(match[0]):
@@ -189,35 +190,6 @@ def _other_figures(figure: str) -> list[str]:
     value = float(figure.replace(",", "."))
     others = [value * 2, value / 2 if places or value % 2 == 0 else value * 3, *([value + 3] if value < 10 else [])]
     return [f"{other:.{places}f}".replace(".", mark) for other in others if other != value]
-
-
-def article(said: str | None, before: str) -> str:
-    """'a' or 'an' as `before` sounds, in the case of what was said; none where none was, or where nothing is left."""
-    if not said or before.casefold().startswith("no "):
-        return ""
-    spelt = before[:2].isupper() or before[1:2] == "-"
-    sounds = before[:1] in "AEFHILMNORSX" if spelt else before[:1].casefold() in "aeiou"
-    return said[0] + ("n" if sounds else "")
-
-
-def _put(text: str, start: int, end: int, new: str) -> str:
-    """The article before it follows."""
-    before = text[:start]
-    if new and (found := re.search(r"\b(an?)(\s+)$", before, re.IGNORECASE)):
-        before = before[: found.start()] + article(found[1], new) + found[2]
-    return before + new + text[end:]
-
-
-def _tidy(before: str, after: str) -> str:
-    after = after.strip()
-    return after[:1].upper() + after[1:] if before[:1].isupper() else after
-
-
-def _like(said: str, other: str) -> str:
-    """`other` in the case of `said`."""
-    if len(said) > 1 and said.isupper() and " " not in other and len(other) <= 4:
-        return other.upper()
-    return other[:1].upper() + other[1:] if said[:1].isupper() and not said.isupper() else other
 
 
 def _as_first(said: Sequence[str], firsts: dict[tuple[str, ...], tuple[str, ...]]) -> Iterator[str]:

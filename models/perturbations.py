@@ -14,8 +14,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from medgr2.models.perturbation_pool import Pool, asks_for_exception
-from medgr2.models.perturbation_words import FLIPS, article, flips, mention, paraphrase, same_answer, synonyms_of
+from medgr2.models.perturbation_words import FLIPS, flips, mention, paraphrase, same_answer, synonyms_of
 from medgr2.models.texts import named, plain
+from medgr2.models.wording import article
 from medgr2.schemas.digest import digest_of
 from medgr2.schemas.items import Item
 from medgr2.schemas.vocabulary import LETTERS, Flaw

@@ -6,7 +6,7 @@ import re
 
 
 def article(said: str | None, before: str) -> str:
-    """'a' or 'an' as `before` sounds, in the case of what was said; none where none was, or where nothing is left."""
+    """'a' or 'an' as `before` sounds, in the case of what was said; none where none was, nor before a denial."""
     if not said or before.casefold().startswith("no "):
         return ""
     spelt = before[:2].isupper() or before[1:2] == "-"

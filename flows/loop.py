@@ -8,17 +8,17 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import ValidationError
 
-from medgr2.flows.refresh import announce, data_refresh
+from medgr2.flows.refresh import BatchRefusedError, announce, data_refresh
 from medgr2.infra import versions
 from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.models.model_ref import base_model
 from medgr2.models.registry import Registry
-from medgr2.schemas.cycle_reports import CycleReport, Exam, NightReport
+from medgr2.schemas.cycle_reports import CycleReport, Exam, NightReport, RewardTrial
 from medgr2.schemas.digest import digest_of
 from medgr2.schemas.errors import DataError, NotFoundError
 from medgr2.schemas.parameters import LoopParameters, RefreshParameters
 from medgr2.schemas.reports import DatasetVersion
-from medgr2.tasks import improve
+from medgr2.tasks import improve, reward
 from medgr2.tasks.night import Night, open_night
 
 
@@ -61,7 +61,8 @@ def _told(workspace: Workspace, record: str) -> CycleReport:
     version, registry = report.night.publish.version, Registry(workspace.store, workspace.lake)
     try:
         held = version is None or versions.resolve(workspace.lake, version.ref).digest == version.digest
-        for model_id in filter(None, (report.candidate, report.generator)):
+        judge = report.reward.candidate if report.reward else None
+        for model_id in filter(None, (report.candidate, report.generator, judge)):
             registry.model(model_id)
     except NotFoundError as missing:
         raise _untrue(workspace, record, f"tells of what is not there: {missing.what}") from None
@@ -81,15 +82,41 @@ def _untrue(workspace: Workspace, record: str, what: str) -> DataError:
 
 
 def live(parameters: LoopParameters, tonight: RefreshParameters, cycle: int) -> CycleReport:
-    refreshed = data_refresh(tonight)
-    version = refreshed.publish.version
-    if version is None or refreshed.publish.added == 0:
-        return CycleReport(cycle=cycle, night=refreshed, decision="nothing new was published: nothing to learn")
+    refreshed = refresh(tonight)
     night = open_night(open_workspace(), tonight)
+    # What was found out about bad drafts teaches the reward also where no good one was new.
+    judge = co_train(night, parameters, tonight) if refreshed.appraisal.calibration is not None else None
+    version = refreshed.publish.version
+    if version is None or refreshed.publish.refused or refreshed.publish.added == 0:
+        nothing = "nothing new was published: nothing to learn"
+        if refreshed.publish.refused:
+            nothing = "the batch gives its keys away: not published"
+        return CycleReport(cycle=cycle, night=refreshed, decision=nothing, reward=judge)
     candidate = train(night, version, parameters)
     exam = examine(night, candidate)
     generator = regenerate(night, version, parameters)
-    return CycleReport(cycle=cycle, night=refreshed, candidate=candidate, exam=exam, generator=generator)
+    return CycleReport(cycle=cycle, night=refreshed, candidate=candidate, exam=exam, generator=generator, reward=judge)
+
+
+def refresh(tonight: RefreshParameters) -> NightReport:
+    """A batch that is refused ends its night; the loop goes on with what it taught."""
+    try:
+        return data_refresh(tonight)
+    except BatchRefusedError as refused:
+        if refused.night is None:
+            raise
+        get_run_logger().warning(refused.night.publish.line())
+        return refused.night
+
+
+@task(cache_policy=NO_CACHE)
+def co_train(night: Night, parameters: LoopParameters, tonight: RefreshParameters) -> RewardTrial | None:
+    """The reward of the next cycle: this one's was frozen when its night began."""
+    if parameters.train.judge_steps == 0:
+        return None
+    trial = reward.co_train(open_workspace(), night, tonight, parameters.train, parameters.seed, announce)
+    get_run_logger().info(trial.line())
+    return trial
 
 
 @task(cache_policy=NO_CACHE)
@@ -137,6 +164,7 @@ def _line(report: CycleReport) -> dict[str, Any]:
         "before": exam.champion.text() if exam and exam.champion else None,
         "candidate": exam.candidate.text() if exam else None,
         "blind": exam.blind if exam else None,
+        "reward": report.reward.decision if report.reward else None,
         "decision": exam.decision if exam else report.decision,
     }
 

@@ -13,7 +13,7 @@ from medgr2.flows.intake import take_in
 from medgr2.infra.settings import load_settings
 from medgr2.infra.workspace import open_workspace
 from medgr2.schemas.cycle_reports import NightReport
-from medgr2.schemas.errors import ConflictError, DataError, Medgr2Error, StorageError
+from medgr2.schemas.errors import ConflictError, DataError, Medgr2Error, NightStoppedError, StorageError
 from medgr2.schemas.intake import IntakeParameters
 from medgr2.schemas.intake_reports import IntakeReport
 from medgr2.schemas.parameters import EMBEDDED, RefreshParameters
@@ -44,6 +44,12 @@ PATIENT: dict[str, Any] = {
 }  # fmt: skip
 
 
+class BatchRefusedError(NightStoppedError):
+    """The night's batch gives its keys away. Everything else of the night stands, and its report is here."""
+
+    night: NightReport | None = None
+
+
 @flow(name="data-refresh", description="One night: ingest what is new, generate, score, select, publish.")
 def data_refresh(parameters: RefreshParameters = RefreshParameters()) -> NightReport:
     tonight = parameters.tonight()
@@ -55,9 +61,7 @@ def data_refresh(parameters: RefreshParameters = RefreshParameters()) -> NightRe
         appraised = score(night, tonight, drafts.asked)
         wave = next_wave(wave, tonight.generate.target, drafts, appraised)
     published = publish(night, tonight, drafts.asked, drafts.diversity)
-    if (refused := publication.refusal(published, night.run)) is not None:
-        raise refused
-    return NightReport(
+    report = NightReport(
         run=night.run,
         intake=intake,
         generate=drafts,
@@ -65,6 +69,13 @@ def data_refresh(parameters: RefreshParameters = RefreshParameters()) -> NightRe
         publish=published,
         images_waiting=waiting(open_workspace(), night, tonight.generate.images),
     )
+    if (refused := publication.refusal(published, night.run)) is not None:
+        stopped = BatchRefusedError(
+            refused.what, where=refused.where, kept=refused.kept, next_command=refused.next_command
+        )
+        stopped.night = report
+        raise stopped
+    return report
 
 
 @task(**PATIENT)

@@ -92,22 +92,9 @@ def fit(
     audits: Sequence[Audit], *, scorer: str, reward: str | None = None, features: Sequence[str] | None = None
 ) -> Calibration:
     """On these features, or on all whose signal was measured. The order of the audits does not matter."""
-    import numpy as np
-    from sklearn.model_selection import StratifiedKFold
-
-    rows = sorted(audits, key=lambda audit: audit.item_id)
-    if features is None:
-        measured = {signal for audit in rows for signal, value in audit.signals.items() if value is not None}
-        features = [name for name, (signal, _) in FEATURES.items() if signal in measured]
-    _check(rows, features)
-    x = np.array([[_feature(name, audit.signals) for name in features] for audit in rows], dtype=np.float64)
-    y = np.array([audit.valid for audit in rows], dtype=np.int64)
+    rows, features, x, y = _table(audits, features)
     mean, scale, weights, intercept = _regress(x, y)
-    inside = _predict(x, mean, scale, weights, intercept)
-    outside = np.zeros(len(rows))
-    folds = min(FOLDS, int(y.sum()), int(len(y) - y.sum()))
-    for train, test in StratifiedKFold(folds, shuffle=True, random_state=0).split(x, y):
-        outside[test] = _predict(x[test], *_regress(x[train], y[train]))
+    inside, outside = _predict(x, mean, scale, weights, intercept), _cross_validated(x, y)
     return Calibration(
         scorer=scorer,
         reward=reward,
@@ -121,6 +108,12 @@ def fit(
         in_sample=quality(inside, y),
         cross_validated=quality(outside, y),
     )
+
+
+def out_of_fold(audits: Sequence[Audit], features: Sequence[str] | None = None) -> dict[str, float]:
+    """p(valid) of each audited item, by a calibration that was fitted without it."""
+    rows, _, x, y = _table(audits, features)
+    return dict(zip((row.item_id for row in rows), _cross_validated(x, y).tolist(), strict=True))
 
 
 def quality(p: Any, valid: Any) -> Quality:
@@ -192,6 +185,30 @@ def _check(rows: Sequence[Audit], features: Sequence[str]) -> None:
                 where="calibration",
                 next_command="score these items again, or leave them out",
             )
+
+
+def _table(audits: Sequence[Audit], features: Sequence[str] | None) -> tuple[list[Audit], Sequence[str], Any, Any]:
+    """In the order of their ids, on these features or on all whose signal was measured."""
+    import numpy as np
+
+    rows = sorted(audits, key=lambda audit: audit.item_id)
+    if features is None:
+        measured = {signal for audit in rows for signal, value in audit.signals.items() if value is not None}
+        features = [name for name, (signal, _) in FEATURES.items() if signal in measured]
+    _check(rows, features)
+    x = np.array([[_feature(name, audit.signals) for name in features] for audit in rows], dtype=np.float64)
+    return rows, features, x, np.array([audit.valid for audit in rows], dtype=np.int64)
+
+
+def _cross_validated(x: Any, y: Any) -> Any:
+    import numpy as np
+    from sklearn.model_selection import StratifiedKFold
+
+    outside = np.zeros(len(y))
+    folds = min(FOLDS, int(y.sum()), int(len(y) - y.sum()))
+    for train, test in StratifiedKFold(folds, shuffle=True, random_state=0).split(x, y):
+        outside[test] = _predict(x[test], *_regress(x[train], y[train]))
+    return outside
 
 
 def _regress(x: Any, y: Any) -> tuple[Any, Any, Any, Any]:

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from medgr2.models.calibration import expected_calibration_error
 from medgr2.models.precision import wilson
+from medgr2.schemas.cycle_reports import GateReport
 
 FEWEST, FEWEST_OF_A_KIND = 60, 10
 LOSS = 0.02
@@ -30,26 +29,8 @@ class Judged:
     candidate: float
     present: float
     valid: bool
-    slice: str
-
-
-class GateReport(BaseModel):
-    """A decision and the numbers behind it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    promote: bool
-    reasons: tuple[str, ...]
-    audits: int
-    auroc: float | None = None
-    auroc_before: float | None = None
-    gain_low: float | None = None
-    """Lower bound of the gain in AUROC, one-sided 90%, paired bootstrap over the items."""
-    ece: float | None = None
-    precision: float | None = None
-    precision_low: float | None = None
-    canaries: int = 0
-    canaries_rejected: float | None = None
+    slices: tuple[str, ...]
+    """Its modality, its question type."""
 
 
 def decide(judged: Sequence[Judged], canaries: Sequence[float], *, tau: float) -> GateReport:
@@ -61,11 +42,30 @@ def decide(judged: Sequence[Judged], canaries: Sequence[float], *, tau: float) -
             f"at least {FEWEST} and {FEWEST_OF_A_KIND} of each kind are needed to tell"
         )
         return GateReport(promote=False, reasons=(few,), audits=len(judged))
-    rows = sorted(judged, key=lambda one: (one.slice, one.candidate, one.present, one.valid))
+    rows = _sorted(judged)
     found = _measured(rows, canaries, tau)
     against = _against(found, rows)
     reasons = against or (f"AUROC {found.auroc:.3f}, before {found.auroc_before:.3f}",)
     return found.model_copy(update={"promote": not against, "reasons": reasons})
+
+
+def harm(judged: Sequence[Judged], with_it: Sequence[float], without: Sequence[float], *, tau: float) -> str:
+    """Why a reward in force does harm, if it does: here the candidate is the p that it has a part in, and the present
+    one the p of the other signals alone. `with_it` and `without` are those of the canaries."""
+    valid = sum(one.valid for one in judged)
+    if len(judged) < FEWEST or min(valid, len(judged) - valid) < FEWEST_OF_A_KIND:
+        return ""
+    p, alone, truth = _columns(_sorted(judged))
+    if (gain := _gain(p, alone, truth, 0.90)) < 0:
+        return f"AUROC {_auroc(truth, p):.3f} is less than {_auroc(truth, alone):.3f} without it: gain <= {gain:.3f}"
+    caught, before = (sum(c < tau for c in ps) / len(ps) if ps else 1.0 for ps in (with_it, without))
+    if caught < CANARIES <= before:
+        return f"{caught:.3f} of {len(with_it)} canaries are rejected, and {before:.3f} without it"
+    return ""
+
+
+def _sorted(judged: Sequence[Judged]) -> list[Judged]:
+    return sorted(judged, key=lambda one: (one.slices, one.candidate, one.present, one.valid))
 
 
 def _measured(rows: Sequence[Judged], canaries: Sequence[float], tau: float) -> GateReport:
@@ -78,7 +78,7 @@ def _measured(rows: Sequence[Judged], canaries: Sequence[float], tau: float) -> 
         audits=len(rows),
         auroc=_auroc(valid, p),
         auroc_before=_auroc(valid, before),
-        gain_low=_gain_low(p, before, valid),
+        gain_low=_gain(p, before, valid, 0.10),
         ece=expected_calibration_error(p, valid),
         precision=share,
         precision_low=wilson(share, len(kept), Z90_ONE_SIDED)[0] if share is not None else None,
@@ -109,8 +109,8 @@ def _against(found: GateReport, rows: Sequence[Judged]) -> tuple[str, ...]:
 
 def _worse(rows: Sequence[Judged]) -> Mapping[str, tuple[float, float]]:
     found = {}
-    for name in sorted({row.slice for row in rows}):
-        p, before, valid = _columns([row for row in rows if row.slice == name])
+    for name in sorted({name for row in rows for name in row.slices}):
+        p, before, valid = _columns([row for row in rows if name in row.slices])
         if len(valid) >= SLICE_FROM and 0 < valid.sum() < len(valid):
             was, now = _auroc(valid, before), _auroc(valid, p)
             if now < was - SLICE_LOSS:
@@ -118,7 +118,8 @@ def _worse(rows: Sequence[Judged]) -> Mapping[str, tuple[float, float]]:
     return found
 
 
-def _gain_low(p: Any, before: Any, valid: Any) -> float:
+def _gain(p: Any, before: Any, valid: Any, quantile: float) -> float:
+    """A bound of what is gained in AUROC over `before`, by a paired bootstrap over the items."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -127,7 +128,7 @@ def _gain_low(p: Any, before: Any, valid: Any) -> float:
         drawn = rng.integers(len(valid), size=len(valid))
         if 0 < valid[drawn].sum() < len(drawn):
             gains.append(_auroc(valid[drawn], p[drawn]) - _auroc(valid[drawn], before[drawn]))
-    return float(np.quantile(gains, 0.10))
+    return float(np.quantile(gains, quantile))
 
 
 def _columns(rows: Sequence[Judged]) -> tuple[Any, Any, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from medgr2.schemas.intake_reports import IntakeReport
 from medgr2.schemas.reports import AppraisalReport, GenerateReport, PublishReport
@@ -57,6 +57,41 @@ class Exam(BaseModel):
         )
 
 
+class GateReport(BaseModel):
+    """A decision and the numbers behind it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    promote: bool
+    reasons: tuple[str, ...]
+    audits: int
+    auroc: float | None = None
+    auroc_before: float | None = None
+    gain_low: float | None = None
+    """Lower bound of the gain in AUROC, one-sided 90%, paired bootstrap over the items."""
+    ece: float | None = None
+    precision: float | None = None
+    precision_low: float | None = None
+    canaries: int = 0
+    canaries_rejected: float | None = None
+
+
+class RewardTrial(BaseModel):
+    """What became of the reward that a cycle trained."""
+
+    model_config = ConfigDict(frozen=True)
+
+    told: dict[str, int] = Field(default_factory=dict)
+    """Items that hold and that do not, by who says so."""
+    candidate: str | None = None
+    decision: str
+    gate: GateReport | None = None
+
+    def line(self) -> str:
+        reasons = f" ({'; '.join(self.gate.reasons)})" if self.gate else ""
+        return f"reward: {sum(self.told.values())} items taught it; {self.decision}{reasons}"
+
+
 class CycleReport(BaseModel):
     """One turn of the loop."""
 
@@ -68,3 +103,4 @@ class CycleReport(BaseModel):
     exam: Exam | None = None
     decision: str = ""
     generator: str | None = None
+    reward: RewardTrial | None = None

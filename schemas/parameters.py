@@ -21,6 +21,8 @@ BENCHMARK_DATASETS = ("omnimedvqa", "vqa-rad", "slake", "pathvqa", "med-r1")
 EVALUATION_DATASETS = (HELDOUT, *BENCHMARK_DATASETS)
 """Nothing like their questions may be taught."""
 PEOPLE_DATASETS = (SEED, *EVALUATION_DATASETS)
+REWARD_LESSONS = "reward-lessons"
+"""What each reward was taught, a version a cycle."""
 
 
 class GenerateParameters(BaseModel):
@@ -116,6 +118,8 @@ class RefreshParameters(BaseModel):
     def _not_of_people(cls, dataset: str) -> str:
         if dataset in PEOPLE_DATASETS:
             raise ValueError(f"{dataset} is kept for questions that people wrote")
+        if dataset == REWARD_LESSONS:
+            raise ValueError(f"{dataset} is kept for what rewards were taught")
         return dataset
 
     @model_validator(mode="after")
@@ -143,6 +147,11 @@ class TrainParameters(BaseModel):
     reward: Literal["default", "paper"] = Field(default="default", description="Reward preset of GRPO.")
     generator_steps: int = Field(default=100, ge=0, description="0 keeps the generator as it is.")
     generator_learning_rate: float = Field(default=2e-4, gt=0)
+    judge: Literal["default", "paper"] = Field(
+        default="default", description="Preset of the reward model: Yes or No, or the paper's head on four grades."
+    )
+    judge_steps: int = Field(default=400, ge=0, description="Of each member; 0 keeps the reward as it is.")
+    judge_members: int = Field(default=2, ge=1, le=8, description="Members of the reward that judge an item.")
 
 
 class LoopParameters(BaseModel):

@@ -17,11 +17,15 @@ def calibrate(
     reviews: Iterable[Mapping[str, Any]], signals: Signals, *, scorer: str, reward: str | None
 ) -> tuple[Calibration | None, list[Audit], str]:
     """With the audits that it rests on. Without one a night publishes nothing."""
-    found = audits(reviews, _whole(signals))
+    found = usable_audits(reviews, signals)
     try:
         return fit(found, scorer=scorer, reward=reward), found, ""
     except DataError as e:
         return None, found, e.what
+
+
+def usable_audits(reviews: Iterable[Mapping[str, Any]], signals: Signals) -> list[Audit]:
+    return audits(reviews, _whole(signals))
 
 
 def _whole(signals: Signals) -> Signals:

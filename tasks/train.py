@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from medgr2.infra.artifacts import holds, put_folder
 from medgr2.infra.images import ImageStore
 from medgr2.infra.lake import Lake
 from medgr2.infra.opening import open_store
@@ -23,10 +18,10 @@ from medgr2.models.model_ref import materialise
 from medgr2.models.registry import Registration, Source
 from medgr2.models.sft import SftSettings, train_sft
 from medgr2.schemas.cells import Cell, Outcome, Recipe
-from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.errors import ConflictError, DataError, UsageError
 from medgr2.schemas.vocabulary import Role
 from medgr2.tasks.lessons import Lesson, examples, judgements, judgements_digest, published_at, read_lessons, rehearsals
+from medgr2.tasks.training_cell import Training, train_once
 
 STAGE = "train"
 CODE = "1"
@@ -117,68 +112,32 @@ class TrainWorker:
         return (self._train(cell) for cell in cells)
 
     def _train(self, cell: Cell) -> Outcome:
-        # One cache may serve several roots: what one of them has trained is not in the store of another.
-        root = sha256_hex(self._settings.storage.root.encode())[:16]
-        scratch = self._settings.storage.cache_folder / "training" / root / cell.key
-        with _alone(scratch):
-            note = scratch / "done.json"
-            value = self._done(note)
-            if value is None:
-                # A damaged parent or a version that cannot be read may be mended: that is a failure, not a verdict.
-                parent = materialise(self._recipe.model, self._settings).folder
-                lessons = read_lessons(self._lake, self._sources(cell))
-                try:
-                    value = self._value(cell, parent, lessons, scratch / "model")
-                except DataError as error:
-                    # Trying again would end the same way: it is decided by the data and the recipe.
-                    return Outcome.rejected(cell, "not_trainable", detail=error.what)
-                note.with_suffix(".new").write_text(json.dumps(value), encoding="utf-8")
-                note.with_suffix(".new").rename(note)
-            shutil.rmtree(scratch / "model", ignore_errors=True)
-            return Outcome.accepted(cell, value)
+        def prepare() -> Training:
+            parent = materialise(self._recipe.model, self._settings).folder
+            lessons = read_lessons(self._lake, self._sources(cell))
+            return lambda out: self._taught(cell, parent, lessons, out)
 
-    def _done(self, note: Path) -> dict[str, Any] | None:
-        """What an earlier attempt trained. The cache outlives a root that was begun afresh, and one name may stand for
-        two stores: a model that is not in this store was not trained here. So does a note that was cut short count."""
-        try:
-            value = json.loads(note.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return None
-        return value if isinstance(value, dict) and holds(self._store, str(value.get("artifact"))) else None
+        return train_once(cell, self._settings, self._store, prepare)
 
     @staticmethod
     def _sources(cell: Cell) -> list[Source]:
         return [Source.model_validate(source) for source in cell.inputs["sources"]]
 
-    def _value(self, cell: Cell, parent: Path, lessons: list[Lesson], out: Path) -> dict[str, Any]:
+    def _taught(self, cell: Cell, parent: Path, lessons: list[Lesson], out: Path) -> dict[str, Any]:
         plan, template = self._plan, self._recipe.prompt
         if plan.sft is not None:
             if plan.role is Role.GENERATOR and not any(lesson.human for lesson in lessons):
                 raise DataError("a generator is never trained on its own items alone: no question by people is given")
             learned = examples(lessons, self._images, role=plan.role, template=template, human_share=plan.human_share)
-            metrics = train_sft(parent, learned, out, plan.sft)
-        else:
-            assert plan.grpo is not None  # noqa: S101  the plan's own check
-            judged = judgements(
-                self._lake, [lesson.item_id for lesson in lessons], published_at(self._lake, self._sources(cell))
-            )
-            if judgements_digest(judged) != cell.inputs["judgements"]:
-                raise ConflictError("the scores of the items changed since the training was planned; plan it again")
-            tried = rehearsals(lessons, judged, self._images, template, plan.band)
-            if not tried:
-                low, high = plan.band
-                raise DataError(f"none of {len(lessons)} items has a pass rate between {low} and {high}")
-            metrics = train_grpo(parent, tried, out, plan.grpo)
-        return {"artifact": put_folder(self._store, out), "metrics": metrics}
-
-
-@contextmanager
-def _alone(scratch: Path) -> Iterator[None]:
-    """Two processes that train one cell would write into each other's checkpoints. A killed one lets go by itself."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    with (scratch / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConflictError("another process is training this very cell", where=str(scratch)) from None
-        yield
+            return train_sft(parent, learned, out, plan.sft)
+        assert plan.grpo is not None  # noqa: S101  the plan's own check
+        judged = judgements(
+            self._lake, [lesson.item_id for lesson in lessons], published_at(self._lake, self._sources(cell))
+        )
+        if judgements_digest(judged) != cell.inputs["judgements"]:
+            raise ConflictError("the scores of the items changed since the training was planned; plan it again")
+        tried = rehearsals(lessons, judged, self._images, template, plan.band)
+        if not tried:
+            low, high = plan.band
+            raise DataError(f"none of {len(lessons)} items has a pass rate between {low} and {high}")
+        return train_grpo(parent, tried, out, plan.grpo)

@@ -53,6 +53,11 @@ def command(cycles: int, seed: int, images: int, as_json: bool) -> None:
     click.echo()
     emit(summary(reports), as_json=False)
     for report in reports:
+        probe = report.night.publish.probe
+        if probe is not None and report.night.publish.refused:
+            click.echo(f"cycle {report.cycle}: " + "\n".join(probe.lines()))
+        if report.reward:
+            click.echo(f"cycle {report.cycle}: {report.reward.line()}")
         if report.exam:
             click.echo(f"cycle {report.cycle}: {report.exam.decision}: {'; '.join(report.exam.reasons)}")
     click.echo(f"\n{time.monotonic() - started:.0f} s, everything is in {settings.storage.root}. Next:")

@@ -23,7 +23,15 @@ def parameters(seed: int, cycles: int) -> LoopParameters:
                 "score": {"reviewer": "phantoms", "audits": 40, "answers": 4},
                 "select": {"tau": 0.3},
             },
-            "train": {"sft_steps": 8, "sft_batch": 4, "grpo_steps": 2, "grpo_prompts": 2, "generator_steps": 4},
+            "train": {
+                "sft_steps": 8,
+                "sft_batch": 4,
+                "grpo_steps": 2,
+                "grpo_prompts": 2,
+                "generator_steps": 4,
+                "judge_steps": 6,
+                "judge_members": 1,
+            },
         }
     )
 

@@ -22,7 +22,7 @@ def audited(count: int = 240, *, candidate: float = 2.5, present: float = 2.5, s
         return 1 / (1 + np.exp(-(apart * score - apart**2 / 2 + prior)))
 
     return [
-        Judged(float(c), float(b), bool(v), f"type {n % slices}")
+        Judged(float(c), float(b), bool(v), ("CT", f"type {n % slices}"))
         for n, (c, b, v) in enumerate(zip(p(candidate), p(present), valid, strict=True))
     ]
 
@@ -45,7 +45,7 @@ def test_one_that_sorts_worse_is_not() -> None:
 
 
 def test_one_that_is_sure_of_itself_without_cause_is_not() -> None:
-    sure = [Judged(0.999 if r.candidate > 0.5 else 0.4, r.present, r.valid, r.slice) for r in audited(candidate=1.5)]
+    sure = [Judged(0.999 if r.candidate > 0.5 else 0.4, r.present, r.valid, r.slices) for r in audited(candidate=1.5)]
     report = decide(sure, CANARIES, tau=0.8)
     assert not report.promote
     assert any("ECE" in reason for reason in report.reasons)
@@ -61,7 +61,7 @@ def test_canaries_that_sing_stop_it() -> None:
 def test_a_slice_that_got_worse_stops_it() -> None:
     rows = audited(candidate=4.0, present=3.5)
     spoiled = [
-        Judged(1 - r.candidate, r.present, r.valid, r.slice) if r.slice == "type 2" and n % 3 == 0 else r
+        Judged(1 - r.candidate, r.present, r.valid, r.slices) if "type 2" in r.slices and n % 3 == 0 else r
         for n, r in enumerate(rows)
     ]
     report = decide(spoiled, CANARIES, tau=0.8)
@@ -70,7 +70,7 @@ def test_a_slice_that_got_worse_stops_it() -> None:
 
 
 def test_a_reward_that_lets_nothing_through_is_not_promoted() -> None:
-    timid = [Judged(r.candidate * 0.7, r.present, r.valid, r.slice) for r in audited(candidate=4.0)]
+    timid = [Judged(r.candidate * 0.7, r.present, r.valid, r.slices) for r in audited(candidate=4.0)]
     assert "nothing that was audited reaches tau" in decide(timid, CANARIES, tau=0.8).reasons
 
 

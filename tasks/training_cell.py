@@ -1,0 +1,65 @@
+"""One training, one cell: alone on its scratch folder, finished by whoever runs it again, and stored once."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from medgr2.infra.artifacts import holds, put_folder
+from medgr2.infra.objects import ObjectStore
+from medgr2.infra.settings import Settings
+from medgr2.schemas.cells import Cell, Outcome
+from medgr2.schemas.digest import sha256_hex
+from medgr2.schemas.errors import ConflictError, DataError
+
+Training = Callable[[Path], dict[str, Any]]
+"""Trains into the folder, which it makes, and tells what there is to measure."""
+
+
+def train_once(cell: Cell, settings: Settings, store: ObjectStore, prepare: Callable[[], Training]) -> Outcome:
+    """What was trained before is found. A DataError of `prepare` may be mended, a damaged parent or a version that can
+    not be read, and is a failure; one of the training is decided by data and recipe, and is a verdict."""
+    # One cache may serve several roots: what one of them has trained is not in the store of another.
+    root = sha256_hex(settings.storage.root.encode())[:16]
+    scratch = settings.storage.cache_folder / "training" / root / cell.key
+    with _alone(scratch):
+        note = scratch / "done.json"
+        value = _done(store, note)
+        if value is None:
+            training = prepare()
+            try:
+                metrics = training(scratch / "model")
+            except DataError as error:
+                return Outcome.rejected(cell, "not_trainable", detail=error.what)
+            value = {"artifact": put_folder(store, scratch / "model"), "metrics": metrics}
+            note.with_suffix(".new").write_text(json.dumps(value), encoding="utf-8")
+            note.with_suffix(".new").rename(note)
+        shutil.rmtree(scratch / "model", ignore_errors=True)
+        return Outcome.accepted(cell, value)
+
+
+def _done(store: ObjectStore, note: Path) -> dict[str, Any] | None:
+    """What an earlier attempt trained. The cache outlives a root that was begun afresh, and one name may stand for
+    two stores: a model that is not in this store was not trained here. So does a note that was cut short count."""
+    try:
+        value = json.loads(note.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return value if isinstance(value, dict) and holds(store, str(value.get("artifact"))) else None
+
+
+@contextmanager
+def _alone(scratch: Path) -> Iterator[None]:
+    """Two processes that train one cell would write into each other's checkpoints. A killed one lets go by itself."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    with (scratch / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConflictError("another process is training this very cell", where=str(scratch)) from None
+        yield

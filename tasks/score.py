@@ -120,7 +120,7 @@ def looks(
     for name, look in LOOKS.items():
         yield look.signals, *asked_for(name, exams, parameters, scorer=scorer, run=run, lake=lake)
     if reward is not None:
-        yield score_reward.SIGNALS, *score_reward.asked_for(reward, exams, run=run)
+        yield score_reward.SIGNALS, *score_reward.asked_for(reward, exams, run=run, lake=lake)
 
 
 def measure(

@@ -46,6 +46,28 @@ def read(model: Any, inputs: dict[str, Any]) -> Prompts:
     return Prompts(seen.past_key_values, seen.logits[:, -1], mask, positions[:, -1:])
 
 
+def read_on(model: Any, stems: Prompts, owners: Sequence[int], rest: Sequence[Sequence[int]], pad: int) -> Prompts:
+    """Prompts that go on from what was read already, each from its owner. The stems are used up."""
+    import torch
+
+    device, width = stems.mask.device, max(map(len, rest))
+    owner = torch.tensor(owners, device=device)
+    ids = torch.tensor([[*[pad] * (width - len(one)), *one] for one in rest], device=device)
+    real = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in rest], device=device)
+    stems.cache.batch_select_indices(owner)
+    mask = torch.cat([stems.mask[owner], real], dim=1)
+    positions = stems.position[owner] + real.cumsum(-1).clamp(min=1)
+    seen = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=stems.cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return Prompts(seen.past_key_values, seen.logits[:, -1], mask, positions[:, -1:])
+
+
 def likelihood(model: Any, prompts: Prompts, replies: Sequence[Sequence[int]], pad: int) -> list[float]:
     """Log-probability of one reply to each prompt. The prompts are afterwards as they were."""
     import torch

@@ -8,6 +8,7 @@ batch causes is near 1e-15, and sampling is the argmax of logits plus noise that
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from medgr2.models.engines.chats import ChatWriter, open_picture
-from medgr2.models.engines.decoding import Row, by_one_number, grow, gumbel_max, likelihood, read
+from medgr2.models.engines.decoding import Prompts, Row, by_one_number, grow, gumbel_max, likelihood, read, read_on
 from medgr2.models.engines.noise import NoiseStream
 from medgr2.models.engines.rounds import in_rounds
 from medgr2.models.engines.seam import Completion, Conversation, Held, Request, T
+from medgr2.models.engines.stems import cut, in_order, spares, stems_of
 from medgr2.schemas.errors import DataError, NotFoundError, UsageError
 
 DTYPES = ("float64", "float32", "bfloat16")
 ROWS = 128  # sequences decoded side by side: more gains nothing on a CPU and holds more memory
 PROMPTS = 32  # prompts read side by side
+FEW, MUCH_LONGER = 8, 1.25  # with so many at least, one that is so much longer waits for the next group
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +148,8 @@ class TransformersEngine:
         if empty := sum(not ids for ids in replies):
             raise DataError(f"{empty} of {len(asked)} completions hold no token to judge")
         with torch.inference_mode():
-            inputs = self._read([one.request for one in asked])
-            lengths: list[int] = inputs["attention_mask"].sum(-1).tolist()
-            prompts = read(self.model, inputs)
+            prompts = self._read([one.request for one in asked])
+            lengths: list[int] = prompts.mask.sum(-1).tolist()
             judged = any(one.completion is not None for one in asked)
             totals = likelihood(self.model, prompts, replies, self._pad) if judged else [0.0] * len(asked)
             grow(self.model, prompts, rows, self._end, self._choose)
@@ -160,12 +162,23 @@ class TransformersEngine:
             found[row.prompt].completions.append(Completion(text, row.finished, len(row.tokens), lengths[row.prompt]))
         return found
 
-    def _read(self, requests: Sequence[Request]) -> dict[str, Any]:
-        opened = [open_picture(request.image_path) for request in requests]
-        prompts = [self._chats.write(request) for request in requests]
+    def _read(self, requests: Sequence[Request]) -> Prompts:
+        texts = [self._chats.write(request) for request in requests]
+        pictures = [request.image_path for request in requests]
+        if len(set(pictures)) < len(pictures):
+            ids = self.processor.tokenizer(texts, add_special_tokens=False)["input_ids"]
+            stems = stems_of(pictures, ids)
+            firsts = [stem.prompts[0] for stem in stems]
+            if spares(stems, ids):
+                whole = self._inputs([texts[i] for i in firsts], [pictures[i] for i in firsts])
+                if inputs := cut(whole, [ids[i] for i in firsts], stems, self._pad):
+                    return read_on(self.model, read(self.model, inputs), *in_order(stems), self._pad)
+        return read(self.model, self._inputs(texts, pictures))
+
+    def _inputs(self, texts: Sequence[str], pictures: Sequence[Path | None]) -> dict[str, Any]:
         inputs = self.processor(
-            text=prompts,
-            images=[[image] for image in opened],
+            text=list(texts),
+            images=[[open_picture(path)] for path in pictures],
             padding=True,
             padding_side="left",
             add_special_tokens=False,
@@ -181,17 +194,31 @@ def load_engine(folder: Path, dtype: str = "float64", device: str = "cpu") -> Tr
 
 
 def _groups(asked: Sequence[Examined]) -> Iterator[list[int]]:
-    """Of about the same length, so that little is read and nothing is waited for that is padding."""
+    """Of about the same length, so that little is read and nothing is waited for that is padding. What is asked about
+    one picture stands side by side, the pictures of most questions first."""
+    times = Counter(one.request.image_path for one in asked)
 
-    def length(i: int) -> tuple[int, int, int]:
-        one = asked[i]
-        return one.request.max_new_tokens, len(one.request.text), len(one.completion or "")
+    def order(i: int) -> tuple[int, int, int, str, int]:
+        one, picture = asked[i], asked[i].request.image_path
+        return (
+            one.request.max_new_tokens,
+            -times[picture],
+            len(one.request.text),
+            str(picture),
+            len(one.completion or ""),
+        )
+
+    def other_kind(first: int, other: int) -> bool:
+        shared = [times[asked[i].request.image_path] > 1 for i in (first, other)]
+        longer = len(asked[other].request.text) > MUCH_LONGER * len(asked[first].request.text)
+        return longer or shared[0] != shared[1]
 
     group: list[int] = []
     rows = 0
-    for index in sorted(range(len(asked)), key=length):
+    for index in sorted(range(len(asked)), key=order):
         own = max(1, len(asked[index].request.seeds))
-        if group and (rows + own > ROWS or len(group) == PROMPTS):
+        full = rows + own > ROWS or len(group) == PROMPTS
+        if group and (full or (len(group) >= FEW and other_kind(group[0], index))):
             yield group
             group, rows = [], 0
         group.append(index)

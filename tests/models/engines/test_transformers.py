@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medgr2.models.engines.decoding import by_one_number
+from medgr2.models.engines.decoding import Prompts, by_one_number
 from medgr2.models.engines.noise import NoiseStream, gumbel
 from medgr2.models.engines.seam import Exchange, Request
 from medgr2.models.engines.transformers import Reading, TransformersEngine
@@ -187,7 +187,7 @@ def test_sampling_on_a_gpu_follows_the_softmax_too(
 def test_lengths_are_grouped_and_nobody_notices(
     engine: TransformersEngine, images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Short beside long, more than one group of them: little padding is read, and each gets what it would get alone."""
+    """Short and long, more than one group of each: hardly any padding is read, and each gets what it would alone."""
     asked = [
         Request(images[i % 8], answering_text(load_prompt(ANSWER), "Where is it? " * (1 + 9 * (i % 2)), PLACES), (i,))
         for i in range(80)
@@ -195,16 +195,16 @@ def test_lengths_are_grouped_and_nobody_notices(
     masks: list[Any] = []
     read = engine._read
 
-    def watched(requests: Sequence[Request]) -> dict[str, Any]:
-        inputs = read(requests)
-        masks.append(inputs["attention_mask"])
-        return inputs
+    def watched(requests: Sequence[Request]) -> Prompts:
+        prompts = read(requests)
+        masks.append(prompts.mask)
+        return prompts
 
     with monkeypatch.context() as patched:
         patched.setattr(engine, "_read", watched)
         together = engine.complete(asked)
-    assert [len(mask) for mask in masks] == [32, 32, 16]
-    assert sum(int((mask == 0).sum()) for mask in masks) < 0.2 * sum(mask.numel() for mask in masks)
+    assert [len(mask) for mask in masks] == [32, 8, 32, 8]
+    assert sum(int((mask == 0).sum()) for mask in masks) < 0.05 * sum(mask.numel() for mask in masks)
     for i in (0, 1, 2, 39, 40, 78, 79):
         assert together[i] == engine.complete([asked[i]])[0]
     judged = [Reading(r.image_path, r.text, "A" * (1 + i % 5)) for i, r in enumerate(asked) if r.image_path]

@@ -49,6 +49,8 @@ class Candidates:
     """Items of each evaluation set."""
     unseen: int
     """Images that could not be compared with those of the evaluation sets."""
+    unread: frozenset[str]
+    """Evaluation sets that could not be read whole: then every draft is refused."""
 
     @property
     def measured(self) -> list[Item]:
@@ -72,6 +74,7 @@ def candidates(workspace: Workspace, night: Night, items: list[Item], count: int
         [item for item in made if not caught[item.item_id]],
         compared.sets,
         len(context.images.unseen),
+        context.unread,
     )
 
 
@@ -135,7 +138,7 @@ def appraise(
         canaries_rejected=share,
         canaries_past_gates=len(past),
         past_gates_rejected=_rejected(past) if calibration else None,
-        alarms=alarms(now, night_before(lake, night), len(sung), share),
+        alarms=alarms(now, night_before(lake, night), len(sung), share, tau=parameters.select.tau, unread=found.unread),
     )
 
 

@@ -17,6 +17,8 @@ from medgr2.schemas.vocabulary import Origin
 from medgr2.tasks.night import Night
 from medgr2.tasks.review import audited_precision, standing_verdicts
 
+_JUDGED = ["item_id", "run", "p_valid", "lp", "rm", "scored_at", "score_id"]
+
 
 def tonights_canaries(lake: Lake, good: Sequence[Item], count: int) -> list[Item]:
     """Made of questions that people wrote. The same questions give the same ones, so a killed night finds its own."""
@@ -46,6 +48,7 @@ def figures_of(run: str, rows: Iterable[Mapping[str, Any]], precision: AuditedSh
         [row["p_valid"] for row in judged if row["p_valid"] is not None],
         [row["lp"] for row in judged if row["lp"] is not None],
         precision,
+        [row["rm"] for row in judged if row["rm"] is not None],
     )
 
 
@@ -54,7 +57,7 @@ def night_before(lake: Lake, night: Night) -> Figures | None:
     began = datetime.fromtimestamp(night.began / 1e9, UTC)
     rows = [
         row
-        for row in lake.read("scores", columns=["item_id", "run", "p_valid", "lp", "scored_at", "score_id"]).to_pylist()
+        for row in lake.read("scores", columns=_JUDGED).to_pylist()
         if row["run"].startswith(f"{night.dataset}/") and row["run"] != night.run and row["scored_at"] < began
     ]
     if not rows:

@@ -8,7 +8,7 @@ from medgr2.infra.settings import Settings
 from medgr2.infra.workspace import open_workspace
 from medgr2.models.reward_table import Arm, averaged
 from medgr2.schemas.intake import IntakeParameters
-from medgr2.schemas.parameters import EMBEDDED, RefreshParameters, ScoreParameters, WorldParameters
+from medgr2.schemas.parameters import EMBEDDED, RefreshParameters, ScoreParameters, TrainParameters, WorldParameters
 from medgr2.tasks.ablate_reward import SeedResult, one_seed
 from medgr2.tasks.stage import say_plan
 
@@ -16,7 +16,7 @@ CANARIES = 120
 """More than a night has: their share is a number of the table."""
 
 
-def reward_of_seed(settings: Settings, seed: int, images: int, audits: int) -> SeedResult:
+def reward_of_seed(settings: Settings, seed: int, images: int, audits: int, judge_steps: int) -> SeedResult:
     parameters = RefreshParameters(
         dataset="ablation",
         night=f"seed{seed}",
@@ -38,7 +38,8 @@ def reward_of_seed(settings: Settings, seed: int, images: int, audits: int) -> S
         heldout=world.hospital / "heldout.jsonl",
         announce=say_plan,
     )
-    return one_seed(workspace, parameters, seed, lambda requests: ask_reviewer(world, requests), say_plan)
+    how = TrainParameters(judge_steps=judge_steps)
+    return one_seed(workspace, parameters, how, seed, lambda requests: ask_reviewer(world, requests), say_plan)
 
 
 def mean_arms(results: list[SeedResult]) -> list[Arm]:

@@ -53,7 +53,12 @@ def arms(known: Sequence[Known], *, scorer: str, tau: float) -> list[Arm]:
 
 
 def _arm(name: str, calibration: Calibration, rest: Sequence[Known], tau: float) -> Arm:
-    p = [calibration.p(one.signals) or 0.0 for one in rest]
+    return as_it_is(name, {one.item_id: calibration.p(one.signals) or 0.0 for one in rest}, rest, tau)
+
+
+def as_it_is(name: str, scores: Mapping[str, float], rest: Sequence[Known], tau: float) -> Arm:
+    """Numbers in [0, 1] taken for p(valid), as they are."""
+    p = [scores[one.item_id] for one in rest]
     truth = [one.valid for one in rest]
     found = quality(p, truth)
     precision, kept = at_tau(p, truth, tau)

@@ -12,6 +12,7 @@ from medgr2.schemas.usage import Budget
 from medgr2.schemas.vocabulary import Modality, QuestionType
 
 Reviewer = Literal["people", "phantoms"]
+Judge = Literal["default", "paper"]
 Style = Literal["direct", "step-by-step", "meta-cognitive"]
 STYLES: tuple[Style, ...] = get_args(Style)
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -147,7 +148,7 @@ class TrainParameters(BaseModel):
     reward: Literal["default", "paper"] = Field(default="default", description="Reward preset of GRPO.")
     generator_steps: int = Field(default=100, ge=0, description="0 keeps the generator as it is.")
     generator_learning_rate: float = Field(default=2e-4, gt=0)
-    judge: Literal["default", "paper"] = Field(
+    judge: Judge = Field(
         default="default", description="Preset of the reward model: Yes or No, or the paper's head on four grades."
     )
     judge_steps: int = Field(default=400, ge=0, description="Of each member; 0 keeps the reward as it is.")

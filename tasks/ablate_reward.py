@@ -1,29 +1,34 @@
 """Ablate the reward: one seed's night on a world whose truth is known, judged by the reward layer, then measured.
 
 The night is a real one: real drafts, gates, signals, a sample that the reviewer sees, a calibration. Only when all of
-it is decided is the truth about the other drafts asked for, and then for the table alone.
+it is decided is the truth about the other drafts asked for, and then for the table alone. The rewards in the table
+are taught after the night as a cycle teaches them: ours, and the published recipe on the same items.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict
 
 from medgr2.infra.workspace import Workspace
 from medgr2.models.blind_probe import probe
-from medgr2.models.reward_table import Arm, Known, arms, at_tau
+from medgr2.models.calibration import quality
+from medgr2.models.reward_table import Arm, Known, arms, as_it_is, at_tau
 from medgr2.models.signals import SIGNALS
+from medgr2.schemas.cycle_reports import RewardTrial
+from medgr2.schemas.errors import DataError
 from medgr2.schemas.items import Item
-from medgr2.schemas.parameters import RefreshParameters
+from medgr2.schemas.parameters import Judge, RefreshParameters, TrainParameters
 from medgr2.schemas.vocabulary import Verdict
-from medgr2.tasks import generate
+from medgr2.tasks import generate, reward_evidence, score_reward
 from medgr2.tasks.appraise import AskReviewer, appraise, question_of
-from medgr2.tasks.night import images_of, open_night
+from medgr2.tasks.night import Night, images_of, open_night
+from medgr2.tasks.reward import co_train, plan_of, train
 from medgr2.tasks.select import select
-from medgr2.tasks.stage import Announce
+from medgr2.tasks.stage import Announce, run_and_record
 
 WAYS: dict[str, dict[str, Any]] = {
     "tau": {"balance_keys": False},
@@ -73,32 +78,59 @@ class SeedResult(BaseModel):
     past_gates: int
     past_gates_rejected: float | None
     """Of the canaries that no gate caught."""
+    auroc: float
+    """Of the night's p(valid), on items nobody audited; no reward was in force."""
+    ece: float
+    trial: RewardTrial
+    """What became of the reward that the night's cycle would teach."""
     arms: tuple[Arm, ...]
     batches: tuple[Batch, ...]
 
 
 def one_seed(
-    workspace: Workspace, parameters: RefreshParameters, seed: int, ask: AskReviewer, announce: Announce
+    workspace: Workspace,
+    parameters: RefreshParameters,
+    how: TrainParameters,
+    seed: int,
+    ask: AskReviewer,
+    announce: Announce,
 ) -> SeedResult:
     """`ask` is the reviewer during the night, and the truth after it."""
     night = open_night(workspace, parameters)
-    images, how = images_of(workspace, night), parameters.generate
-    generate.generate(workspace, how, images, model=night.generator, run=night.run, announce=announce)
+    images, asked = images_of(workspace, night), parameters.generate
+    generate.generate(workspace, asked, images, model=night.generator, run=night.run, announce=announce)
     report = appraise(workspace, night, parameters, ask, announce)
     items = {
-        item.item_id: item for item in generate.drafted(workspace, how, images, model=night.generator, run=night.run)
+        item.item_id: item for item in generate.drafted(workspace, asked, images, model=night.generator, run=night.run)
     }
     rows = workspace.lake.read("scores", where={"run": night.run, "item_id": sorted(items)}).to_pylist()
     newest = {row["item_id"]: row for row in sorted(rows, key=lambda row: (row["scored_at"], row["score_id"]))}
     audited = set(workspace.lake.read("reviews", columns=["item_id"])["item_id"].to_pylist())
     measured = [i for i, row in sorted(newest.items()) if all(row[name] is not None for name in SIGNALS)]
     truth = {v["item_id"]: bool(v["valid"]) for v in ask([question_of(items[i]) for i in measured])}
+    trial = co_train(workspace, night, parameters, how, seed, announce)
+    looked = [items[i] for i in measured]
+    trained = {
+        judge: _judged(workspace, night, how.model_copy(update={"judge": judge}), seed, looked, announce)
+        for judge in get_args(Judge)
+    }
     known = [
-        Known(i, {name: newest[i][name] for name in SIGNALS}, truth[i], i in audited) for i in measured if i in truth
+        Known(
+            i,
+            {name: newest[i][name] for name in SIGNALS} | {"rm": trained["default"][i]},
+            truth[i],
+            i in audited,
+        )
+        for i in measured
+        if i in truth
     ]
     rest = [one for one in known if not one.audited]
     took = [float(newest[one.item_id]["verdict"] == Verdict.ACCEPTED) for one in rest]
     precision, kept = at_tau(took, [one.valid for one in rest], 0.5)
+    tau = parameters.select.tau
+    nights = quality([newest[one.item_id]["p_valid"] for one in rest], [one.valid for one in rest])
+    paper = trained["paper"]
+    matched = {i: 0.8 * paper[i] + 0.2 * newest[i]["agree"] for i in measured}
     accepted = [i for i in measured if newest[i]["verdict"] == Verdict.ACCEPTED]
     return SeedResult(
         seed=seed,
@@ -115,9 +147,37 @@ def one_seed(
         canaries_rejected=report.canaries_rejected,
         past_gates=report.canaries_past_gates,
         past_gates_rejected=report.past_gates_rejected,
-        arms=tuple(arms(known, scorer=night.scorer, tau=parameters.select.tau)),
+        auroc=nights.auroc,
+        ece=nights.ece,
+        trial=trial,
+        arms=(
+            *arms(known, scorer=night.scorer, tau=tau),
+            as_it_is("paper: R", paper, rest, tau),
+            as_it_is("paper: 0.8 R + 0.2 match", matched, rest, tau),
+        ),
         batches=tuple(_batch(workspace, way, seed, items, newest, rest, parameters) for way in WAYS),
     )
+
+
+def _judged(
+    workspace: Workspace,
+    night: Night,
+    how: TrainParameters,
+    seed: int,
+    items: Sequence[Item],
+    announce: Announce,
+) -> dict[str, float]:
+    """By item, what members say of it that never saw its picture."""
+    lake = workspace.lake
+    source, evidence = reward_evidence.publish(workspace, night, reward_evidence.gather(lake, night))
+    artifact, why = train(workspace, night, plan_of(how, seed), source, evidence, announce)
+    if artifact is None:
+        raise DataError(f"the reward could not be trained: {why}", where=night.run, kept="the night")
+    exams = [(item.item_id, item) for item in items]
+    request, cells = score_reward.asked_for(artifact, exams, run=night.run, lake=lake)
+    outcomes = run_and_record(request, cells, workspace, announce).outcomes
+    found = {item_id: outcomes[cell.key].value for (item_id, _), cell in zip(exams, cells, strict=True)}
+    return {item_id: float(value["rm"]) for item_id, value in found.items() if value is not None}
 
 
 def _batch(

@@ -32,8 +32,7 @@ def co_train(
     if not told:
         return RewardTrial(decision="nothing to teach a reward")
     source, evidence = reward_evidence.publish(workspace, night, told)
-    settings = PRESETS[how.judge].model_copy(update={"steps": how.judge_steps, "seed": seed})
-    plan = RewardPlan(settings=settings, members=how.judge_members)
+    plan = plan_of(how, seed)
     artifact, why = train(workspace, night, plan, source, evidence, announce)
     if artifact is None:
         return RewardTrial(told=counts, decision=f"not trained: {why}")
@@ -51,6 +50,11 @@ def co_train(
     )
     gate, decision = sit(workspace, night, parameters, candidate, announce)
     return RewardTrial(told=counts, candidate=candidate, decision=decision, gate=gate)
+
+
+def plan_of(how: TrainParameters, seed: int) -> RewardPlan:
+    settings = PRESETS[how.judge].model_copy(update={"steps": how.judge_steps, "seed": seed})
+    return RewardPlan(settings=settings, members=how.judge_members)
 
 
 def train(

@@ -28,14 +28,15 @@ def command() -> None:
 @click.option("--first-seed", default=FIRST_SEED, show_default=True, help="Seed of the first world.")
 @click.option("--images", default=400, show_default=True, type=click.IntRange(20), help="Training images of a world.")
 @click.option("--audits", default=200, show_default=True, type=click.IntRange(20, 2000), help="Audits of a night.")
+@click.option("--judge-steps", default=400, show_default=True, type=click.IntRange(1), help="Of each reward member.")
 @click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
-def reward(seeds: int, first_seed: int, images: int, audits: int, as_json: bool) -> None:
+def reward(seeds: int, first_seed: int, images: int, audits: int, judge_steps: int, as_json: bool) -> None:
     """Signals alone, together, and each left out: AUROC, calibration and precision on items nobody audited."""
     from medgr2.flows.ablate import mean_arms, reward_of_seed
 
     began, clock = time.monotonic(), sum(os.times()[:4])
     settings = load_settings()
-    results = [reward_of_seed(settings, first_seed + n, images, audits) for n in range(seeds)]
+    results = [reward_of_seed(settings, first_seed + n, images, audits, judge_steps) for n in range(seeds)]
     table = mean_arms(results)
     document: dict[str, Any] = {
         "command": " ".join(["medgr2", *sys.argv[1:]]),
@@ -43,6 +44,8 @@ def reward(seeds: int, first_seed: int, images: int, audits: int, as_json: bool)
         "seconds": round(time.monotonic() - began, 1),
         "cpu_seconds": round(sum(os.times()[:4]) - clock, 1),
         "mean": {
+            "auroc": fmean(result.auroc for result in results),
+            "ece": fmean(result.ece for result in results),
             "valid": fmean(result.valid for result in results),
             "precision": _mean([result.precision for result in results]),
             "kept": fmean(result.kept for result in results),
@@ -59,9 +62,12 @@ def reward(seeds: int, first_seed: int, images: int, audits: int, as_json: bool)
         return
     emit_one({name: document[name] for name in ("command", "machine", "seconds", "cpu_seconds", "mean")}, as_json=False)
     click.echo()
-    emit([result.model_dump(exclude={"arms", "batches"}) for result in results], as_json=False)
+    emit([result.model_dump(exclude={"arms", "batches", "trial"}) for result in results], as_json=False)
     click.echo()
     emit(document["arms"], as_json=False)
+    click.echo()
+    for result in results:
+        click.echo(f"seed {result.seed}: {result.trial.line()}")
     click.echo()
     emit([batch.model_dump() for result in results for batch in result.batches], as_json=False)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 pytestmark = pytest.mark.e2e
-ASKED = ["ablate", "reward", "--seeds", "1", "--images", "30", "--audits", "40"]
+ASKED = ["ablate", "reward", "--seeds", "1", "--images", "30", "--audits", "40", "--judge-steps", "10"]
 
 
 def ask(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -29,7 +29,11 @@ def test_the_table_of_the_reward_is_measured_and_found_again(tmp_path: Path) -> 
     first: dict[str, Any] = json.loads(ask(tmp_path, "--json").stdout)
     (seed,) = first["seeds"]
     assert (seed["drafts"], seed["audits"]) == (150, 40)
-    assert {arm["name"] for arm in first["arms"]} >= {"all", "only confidence", "without agree"}
+    assert {arm["name"] for arm in first["arms"]} >= {
+        "all", "only confidence", "without agree", "only trained", "without trained", "paper: R",
+        "paper: 0.8 R + 0.2 match",
+    }  # fmt: skip
+    assert seed["trial"]["candidate"]
     assert all(arm["items"] == seed["passed"] - 40 for arm in seed["arms"])
     assert all(0 <= arm["auroc"] <= 1 for arm in first["arms"])
     assert 0.2 < seed["valid"] < 1

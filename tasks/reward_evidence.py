@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medgr2.infra import versions
@@ -32,12 +32,12 @@ Told = dict[str, tuple[bool, Witness]]
 
 
 def gather(lake: Lake, night: Night) -> Told:
-    """People's questions, everything that people judged, and of tonight's drafts those that the scorer answers as
-    keyed every time, or never. What a person said of an item counts, and what the scorer thinks of it does not."""
+    """People's questions, everything that people judged, and of the dataset's drafts those that the scorer last
+    answered as keyed every time, or never. What a person said of an item counts, and what the scorer thinks of it does
+    not."""
     told: Told = dict.fromkeys(members_of(lake, SEED), (True, Witness.AUTHOR))
-    tonight = _newest(lake.read("scores", where={"run": night.run}).to_pylist())
-    for item_id, row in tonight.items():
-        if row["scorer"] == night.scorer and row["agree"] in (0.0, 1.0) and "needs_no_image" not in row["reasons"]:
+    for item_id, row in _newest(lake, night.dataset).items():
+        if row["agree"] in (0.0, 1.0) and "needs_no_image" not in row["reasons"]:
             told.setdefault(item_id, (row["agree"] == 1.0, Witness.SCORER))
     judged = settled(standing_verdicts(lake))
     told.update({item_id: (valid, Witness.AUDIT) for item_id, valid in judged.items()})
@@ -100,8 +100,11 @@ def _teachable(lake: Lake, told: Mapping[str, Any], judged: Mapping[str, bool]) 
     )
 
 
-def _newest(rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    return {row["item_id"]: row for row in sorted(rows, key=lambda row: (row["scored_at"], row["score_id"]))}
+def _newest(lake: Lake, dataset: str) -> dict[str, Mapping[str, Any]]:
+    """The last judgement of each item of the dataset's nights."""
+    rows = lake.read("scores", ["item_id", "run", "agree", "reasons", "scored_at", "score_id"]).to_pylist()
+    of_dataset = (row for row in rows if row["run"].startswith(f"{dataset}/"))
+    return {row["item_id"]: row for row in sorted(of_dataset, key=lambda row: (row["scored_at"], row["score_id"]))}
 
 
 def _key(digest: str) -> str:

@@ -1,4 +1,5 @@
-"""What `medgr2 doctor` checks of whoever writes the drafts: the engine that MEDGR2_GENERATOR__ENGINE names."""
+"""What `medgr2 doctor` checks of whoever writes the drafts, the engine that MEDGR2_GENERATOR__ENGINE names, and of the
+verifier, where MEDGR2_VERIFIER__URL names one."""
 
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ from pathlib import Path
 
 from medgr2.flows.checks import Check
 from medgr2.infra.interpreters import check_worker_python
-from medgr2.infra.settings import GeneratorSettings, Settings
+from medgr2.infra.settings import ServerSettings, Settings
 from medgr2.schemas.errors import Medgr2Error
 
-ENGINE = "generator"
+ENGINE, VERIFIER = "generator", "verifier"
 
 
 def engine_checks(settings: Settings, *, ask: bool = False) -> Iterator[Check]:
@@ -21,17 +22,22 @@ def engine_checks(settings: Settings, *, ask: bool = False) -> Iterator[Check]:
     kind = settings.generator.engine
     try:
         if kind == "openai":
-            yield from _server(settings.generator, ask)
+            yield from _server(ENGINE, settings.generator, ask)
         elif kind == "vllm":
             yield _vllm(settings)
         else:
             yield _transformers(settings)
     except Medgr2Error as e:
         yield Check(check=ENGINE, state="broken", seen=f"{kind}: {e.what}", next=e.next_command)
+    try:
+        if settings.verifier.on:
+            yield from _server(VERIFIER, settings.verifier, ask)
+    except Medgr2Error as e:
+        yield Check(check=VERIFIER, state="broken", seen=f"openai: {e.what}", next=e.next_command)
 
 
-def _broken(seen: str, what_next: str) -> Check:
-    return Check(check=ENGINE, state="broken", seen=seen, next=what_next)
+def _broken(seen: str, what_next: str, check: str = ENGINE) -> Check:
+    return Check(check=check, state="broken", seen=seen, next=what_next)
 
 
 def _transformers(settings: Settings) -> Check:
@@ -59,27 +65,28 @@ def _transformers(settings: Settings) -> Check:
     return Check(check=ENGINE, state="ok", seen=f"transformers: {config.model_type} on {settings.models.device}")
 
 
-def _server(generator: GeneratorSettings, ask: bool) -> Iterator[Check]:
+def _server(check: str, server: ServerSettings, ask: bool) -> Iterator[Check]:
     if find_spec("aiohttp") is None:
-        yield _broken("openai: aiohttp is not installed", "pip install 'medgr2[http]'")
+        yield _broken("openai: aiohttp is not installed", "pip install 'medgr2[http]'", check)
         return
     from medgr2.models.engines.http_probe import greet, try_picture
 
-    found = greet(generator)
-    if generator.model in found.models or ask:
-        seen = f"openai: {generator.url} answers in {found.milliseconds:.0f} ms"
-        yield Check(check=ENGINE, state="ok", seen=seen)
+    found = greet(server)
+    if server.model in found.models or ask:
+        seen = f"openai: {server.url} answers in {found.milliseconds:.0f} ms"
+        yield Check(check=check, state="ok", seen=seen)
     else:
         listed = ", ".join(found.models[:10]) or "nothing at all"
         yield _broken(
-            f"openai: {generator.url} does not list {generator.model}, but {listed}",
-            "set MEDGR2_GENERATOR__MODEL to one of them; or medgr2 doctor --ask, which tries it all the same",
+            f"openai: {server.url} does not list {server.model}, but {listed}",
+            f"set {server.variable('MODEL')} to one of them; or medgr2 doctor --ask, which tries it all the same",
+            check,
         )
     if ask:
-        answer = try_picture(generator)
+        answer = try_picture(server)
         forms = "keeps to a JSON form" if answer.in_form else "keeps to no JSON form"
         seen = f"takes a picture, {forms}; {answer.seconds:.1f} s"
-        yield Check(check="generator answers", state="ok", seen=seen)
+        yield Check(check=f"{check} answers", state="ok", seen=seen)
 
 
 def _vllm(settings: Settings) -> Check:

@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, Self, cast
+from typing import ClassVar, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -93,22 +93,23 @@ class ModelSettings(BaseModel):
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where models of our own processes run.")
 
 
-class GeneratorSettings(BaseModel):
-    """Who writes the drafts. With 'transformers' and 'vllm' the registry's champion does, in our own processes; with
-    'openai' whatever the server at the URL calls `model`."""
+class ServerSettings(BaseModel):
+    """An OpenAI-compatible server, and how patiently it is asked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    engine: EngineKind = Field(default="transformers", description="transformers, openai (over HTTP) or vllm.")
+    group: ClassVar[str]
+    """Its variables begin with this."""
+    sends: ClassVar[str]
+    """What goes there."""
+
     url: str = Field(default="", description="Of an OpenAI-compatible server: http://127.0.0.1:8000/v1")
     model: str = Field(default="", description="Name of the model on that server.")
     revision: str = Field(
         default="", description="Your name for the weights behind that name: another revision is asked anew."
     )
     api_key: SecretStr | None = Field(default=None, description="Secret. Sent as a bearer token.")
-    outside: bool = Field(
-        default=False, description="Pictures, labels and reports may be sent to a server on another machine."
-    )
+    outside: bool = Field(default=False, description="What is sent may go to a server on another machine.")
     in_flight: int = Field(default=64, ge=1, le=4096, description="Requests that wait for the server at once, at most.")
     attempts: int = Field(default=4, ge=1, le=20, description="Tries of one request that the server breaks off.")
     connect_seconds: float = Field(default=10, gt=0, description="Longest wait for a connection.")
@@ -117,21 +118,54 @@ class GeneratorSettings(BaseModel):
     patience_seconds: float = Field(
         default=900, gt=0, description="So long a server may be busy or away before the stage stops."
     )
+    price_in: float = Field(default=0, ge=0, description="Of a million tokens read.")
+    price_out: float = Field(default=0, ge=0, description="Of a million tokens written.")
+
+    @classmethod
+    def variable(cls, name: str) -> str:
+        return f"{PREFIX}{cls.group}__{name}"
+
+    def _is_named(self, who: str) -> None:
+        if not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"{who} needs {self.variable('URL')}, such as http://127.0.0.1:8000/v1")
+        if not self.model:
+            raise ValueError(f"{who} needs {self.variable('MODEL')}, a name that the server knows")
+
+
+class GeneratorSettings(ServerSettings):
+    """Who writes the drafts. With 'transformers' and 'vllm' the registry's champion does, in our own processes; with
+    'openai' whatever the server at the URL calls `model`."""
+
+    group = "GENERATOR"
+    sends = "pictures, labels and reports"
+
+    engine: EngineKind = Field(default="transformers", description="transformers, openai (over HTTP) or vllm.")
     structured: Literal["auto", "never"] = Field(
         default="auto", description="Hold the model to a JSON schema where the server can."
     )
-    price_in: float = Field(default=0, ge=0, description="Of a million tokens read.")
-    price_out: float = Field(default=0, ge=0, description="Of a million tokens written.")
     python: Path | None = Field(default=None, description="Interpreter of the environment that holds vLLM.")
 
     @model_validator(mode="after")
     def _a_server_has_a_name(self) -> Self:
-        if self.engine != "openai":
-            return self
-        if not self.url.startswith(("http://", "https://")):
-            raise ValueError("the engine openai needs MEDGR2_GENERATOR__URL, such as http://127.0.0.1:8000/v1")
-        if not self.model:
-            raise ValueError("the engine openai needs MEDGR2_GENERATOR__MODEL, a name that the server knows")
+        if self.engine == "openai":
+            self._is_named("the engine openai")
+        return self
+
+
+class VerifierSettings(ServerSettings):
+    """A second opinion of drafts, from a model of another family than the scorer's. Nobody is asked without a URL."""
+
+    group = "VERIFIER"
+    sends = "pictures, questions and answers"
+
+    @property
+    def on(self) -> bool:
+        return bool(self.url)
+
+    @model_validator(mode="after")
+    def _a_server_has_a_name(self) -> Self:
+        if self.url or self.model:
+            self._is_named("a verifier")
         return self
 
 
@@ -158,6 +192,7 @@ class Settings(BaseSettings):
     privacy: PrivacySettings = PrivacySettings()
     models: ModelSettings = ModelSettings()
     generator: GeneratorSettings = GeneratorSettings()
+    verifier: VerifierSettings = VerifierSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
 
 

@@ -35,6 +35,7 @@ FEATURES: dict[str, tuple[str, Callable[[float], float]]] = {
     "agree": ("agree", float),
     "perm": ("perm", float),
     "trained": ("rm", _log_odds),
+    "verified": ("verifier", _log_odds),
 }
 
 

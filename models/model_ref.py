@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medgr2.infra.artifacts import get_folder, put_folder
 from medgr2.infra.opening import open_store
-from medgr2.infra.settings import GeneratorSettings, Settings
+from medgr2.infra.settings import ServerSettings, Settings
 from medgr2.schemas.errors import SettingsError
 
 EMBEDDED = Path(__file__).with_name("base")
@@ -33,9 +33,9 @@ def base_model(settings: Settings) -> ModelRef:
     return materialise(put_folder(open_store(settings.storage), folder), settings)
 
 
-def served_model(generator: GeneratorSettings) -> str:
+def served_model(server: ServerSettings) -> str:
     """The name of weights that somebody else keeps: all that can be known of them is what they are called."""
-    return f"{SERVED}{generator.model}" + (f"@{generator.revision}" if generator.revision else "")
+    return f"{SERVED}{server.model}" + (f"@{server.revision}" if server.revision else "")
 
 
 def materialise(revision: str, settings: Settings) -> ModelRef:

@@ -172,14 +172,21 @@ class AppraisalReport(BaseModel):
     past_gates_rejected: float | None = None
     """The share of these that p(valid) stopped: the rest is the gates' work."""
     alarms: tuple[str, ...] = ()
+    unverified_because: str = ""
+    """Why the verifier was not asked about every draft; those that it was not asked about failed as `no_verifier`."""
 
     def line(self) -> str:
+        told = self._line()
+        return f"{told}; not all of them verified: {self.unverified_because}" if self.unverified_because else told
+
+    def _line(self) -> str:
         if self.calibration is None:
             return f"score: {self.drafts} drafts, none accepted: {self.uncalibrated_because}"
         return (
             f"score: {self.accepted} of {self.drafts} drafts accepted, {self.rejected} rejected, {self.failed} failed; "
             f"{self.audits} audits, cross-validated AUROC {self.auroc:.3f}, ECE {self.ece:.3f}"
             + (f"; {self.canaries_rejected:.3f} of {self.canaries} canaries rejected" if self.canaries else "")
+            + ("; compared with no evaluation set: none was taken in" if not any(self.compared.values()) else "")
         )
 
 

@@ -60,7 +60,7 @@ SCORES = _table(
     {
         "score_id": _S, "item_id": _S, "scorer": _S, "calibration": _S, "lp": _F, "agree": _F, "p_valid": _F,
         "tau": _F, "verdict": _S, "reasons": _LS, "cell": _S, "run": _S, "scored_at": _T,
-        "perm": _F, "blind": _F, "reward": _S, "rm": _F, "rm_std": _F,
+        "perm": _F, "blind": _F, "reward": _S, "rm": _F, "rm_std": _F, "verifier": _F,
     },
 )  # fmt: skip
 MEMBERSHIP = _table(

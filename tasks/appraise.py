@@ -95,7 +95,14 @@ def appraise(
     found = candidates(workspace, night, items, how.canaries)
     gated, passed, human = found.gated, found.passed, found.human
     measured = measure(
-        workspace, found.measured, how, scorer=night.scorer, run=night.run, announce=announce, reward=night.reward
+        workspace,
+        found.measured,
+        how,
+        scorer=night.scorer,
+        run=night.run,
+        announce=announce,
+        reward=night.reward,
+        verifier=night.verifier,
     )
     if ask is not None:
         _audit(workspace, night, parameters, passed, gated, measured, ask)
@@ -139,6 +146,7 @@ def appraise(
         canaries_past_gates=len(past),
         past_gates_rejected=_rejected(past) if calibration else None,
         alarms=alarms(now, night_before(lake, night), len(sung), share, tau=parameters.select.tau, unread=found.unread),
+        unverified_because=measured.unverified,
     )
 
 

@@ -61,7 +61,13 @@ def forecast(workspace: Workspace, parameters: RefreshParameters) -> Forecast:
     judge = tuple(
         _plan(workspace, request, cells)
         for _, request, cells in score.looks(
-            exams, parameters.score, scorer=night.scorer, reward=night.reward, run=night.run, lake=workspace.lake
+            exams,
+            parameters.score,
+            scorer=night.scorer,
+            reward=night.reward,
+            run=night.run,
+            workspace=workspace,
+            verifier=night.verifier,
         )
     )
     return Forecast(

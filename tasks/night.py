@@ -7,11 +7,12 @@ import time
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medgr2.infra import versions
+from medgr2.infra.settings import Settings
 from medgr2.infra.workspace import Workspace
 from medgr2.models.model_ref import SERVED, base_model, served_model
 from medgr2.models.registry import Registration, Registry
 from medgr2.schemas.digest import sha256_hex
-from medgr2.schemas.errors import DataError, NotFoundError
+from medgr2.schemas.errors import DataError, NotFoundError, SettingsError
 from medgr2.schemas.parameters import RefreshParameters
 from medgr2.schemas.vocabulary import Role, Split
 from medgr2.tasks.outdated import superseded
@@ -29,6 +30,9 @@ class Night(BaseModel):
     generator: str = Field(description="Artifact that writes tonight's drafts, or the name of a served model.")
     scorer: str = Field(description="Artifact whose signals judge them.")
     reward: str | None = Field(default=None, description="Artifact of the trained reward that looks as well.")
+    verifier: str | None = Field(
+        default=None, description="Name of the served model of another family, if one is asked."
+    )
     champion_id: str | None = Field(description="The policy that a candidate of tonight has to beat.")
     images: str = Field(description="SHA-256 of the list of images that it asks about.")
     history: int | None = Field(description="Newest version of the dataset when the night began.")
@@ -87,6 +91,7 @@ def _conceive(workspace: Workspace, parameters: RefreshParameters) -> tuple[Nigh
         generator=generator,
         scorer=_artifact(registry, champion, base.revision),
         reward=_artifact(registry, registry.champion(Role.REWARD), "") or None,
+        verifier=_verifier(settings),
         champion_id=champion,
         images=sha256_hex("\n".join(images).encode()),
         history=_newest(workspace, parameters.dataset),
@@ -105,7 +110,22 @@ def _opened(workspace: Workspace, key: str, now: Night) -> Night:
         raise _another(workspace, key, "base model", "MEDGR2_MODELS__BASE")
     if opened.generator != now.generator and (opened.served or now.served):
         raise _another(workspace, key, "served generator", "MEDGR2_GENERATOR__*")
+    if opened.verifier is not None and opened.verifier != now.verifier:
+        raise _another(workspace, key, "verifier", "MEDGR2_VERIFIER__*")
     return opened
+
+
+def _verifier(settings: Settings) -> str | None:
+    verifier, generator = settings.verifier, settings.generator
+    if not verifier.on:
+        return None
+    if generator.engine == "openai" and verifier.model == generator.model:
+        raise SettingsError(
+            f"the verifier is the model that writes the drafts, {verifier.model}: it would find its own errors right",
+            where=verifier.variable("MODEL"),
+            next_command=f"set {verifier.variable('MODEL')} to a model of another family",
+        )
+    return served_model(verifier)
 
 
 def _another(workspace: Workspace, key: str, what: str, setting: str) -> DataError:

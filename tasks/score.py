@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from medgr2.infra.images import ImageStore
+from medgr2.infra.journal import Journal
 from medgr2.infra.lake import Lake
 from medgr2.infra.opening import open_store
 from medgr2.infra.settings import Settings
@@ -18,19 +19,19 @@ from medgr2.models.prompts import ANSWER, load_prompt
 from medgr2.models.signals import LOOKS, SIGNALS, Blind, Exam
 from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.digest import digest_of
-from medgr2.schemas.errors import UsageError
+from medgr2.schemas.errors import NightStoppedError, UsageError
 from medgr2.schemas.items import Item
 from medgr2.schemas.parameters import ScoreParameters
 from medgr2.schemas.reports import StageReport
 from medgr2.schemas.vocabulary import Verdict
-from medgr2.tasks import score_reward
+from medgr2.tasks import score_reward, score_verifier
 from medgr2.tasks.stage import Announce, StageRequest, run_and_record
 from medgr2.tasks.strangers import Strangers
 
 BATCH = 32
 NEEDS_NO_IMAGE = 0.85
 """Answered right so often without its picture, an item teaches nobody to look at one."""
-COLUMNS = (*SIGNALS, *score_reward.SIGNALS)
+COLUMNS = (*SIGNALS, *score_reward.SIGNALS, *score_verifier.SIGNALS)
 JUDGEMENT = ("item_id", "scorer", "reward", "calibration", *COLUMNS, "p_valid", "tau", "verdict", "reasons")
 EXAM_FIELDS = ("question", "options", "answer", "rationale")
 
@@ -82,11 +83,17 @@ class Measured:
     reports: tuple[StageReport, ...]
     reward: str | None = None
     """The trained reward that looked as well."""
+    verifier: str | None = None
+    """The model of another family that was asked as well."""
+    unverified: str = ""
+    """Why it was not asked about all of them."""
 
     @property
     def asked(self) -> tuple[str, ...]:
         """The signals that every item was to get."""
-        return SIGNALS if self.reward is None else COLUMNS
+        trained = score_reward.SIGNALS if self.reward is not None else ()
+        verified = score_verifier.SIGNALS if self.verifier is not None else ()
+        return (*SIGNALS, *trained, *verified)
 
 
 def asked_for(
@@ -114,13 +121,18 @@ def looks(
     scorer: str,
     reward: str | None,
     run: str,
-    lake: Lake,
+    workspace: Workspace,
+    verifier: str | None = None,
 ) -> Iterator[tuple[tuple[str, ...], StageRequest, list[Cell]]]:
     """What is measured by each stage, and its cells, one for each exam."""
+    lake = workspace.lake
     for name, look in LOOKS.items():
         yield look.signals, *asked_for(name, exams, parameters, scorer=scorer, run=run, lake=lake)
     if reward is not None:
         yield score_reward.SIGNALS, *score_reward.asked_for(reward, exams, run=run, lake=lake)
+    if verifier is not None:
+        in_flight = workspace.settings.verifier.in_flight
+        yield score_verifier.SIGNALS, *score_verifier.asked_for(verifier, exams, run=run, in_flight=in_flight)
 
 
 def measure(
@@ -132,21 +144,34 @@ def measure(
     run: str,
     announce: Announce,
     reward: str | None = None,
+    verifier: str | None = None,
 ) -> Measured:
     """Every look at the items, which have passed their gates."""
     exams = sorted({item.item_id: item for item in items}.items())
     values: dict[str, dict[str, float]] = {item_id: {} for item_id, _ in exams}
     origins: dict[str, list[str]] = {item_id: [] for item_id, _ in exams}
-    reports = []
-    for signals, request, cells in looks(exams, parameters, scorer=scorer, reward=reward, run=run, lake=workspace.lake):
-        result = run_and_record(request, cells, workspace, announce)
-        reports.append(result.report)
+    reports, unverified = [], ""
+    asked = looks(exams, parameters, scorer=scorer, reward=reward, run=run, workspace=workspace, verifier=verifier)
+    for signals, request, cells in asked:
+        outcomes: Mapping[str, Outcome]
+        try:
+            result = run_and_record(request, cells, workspace, announce)
+            outcomes = result.outcomes
+            reports.append(result.report)
+        except NightStoppedError as stopped:
+            if request.recipe.stage != score_verifier.STAGE:
+                raise
+            # Somebody else's server is away: what it was not asked about is not published, and all else goes on.
+            unverified = stopped.what
+            outcomes = Journal(workspace.store, score_verifier.STAGE).outcomes([cell.key for cell in cells])
         for (item_id, _), cell in zip(exams, cells, strict=True):
-            outcome = result.outcomes[cell.key]
-            if outcome.verdict is Verdict.ACCEPTED and outcome.value is not None:
+            outcome = outcomes.get(cell.key)
+            if outcome is not None and outcome.verdict is Verdict.ACCEPTED and outcome.value is not None:
                 values[item_id].update({signal: float(outcome.value[signal]) for signal in signals})
                 origins[item_id].append(cell.key)
-    return Measured(scorer, values, {k: tuple(v) for k, v in origins.items()}, tuple(reports), reward)
+    return Measured(
+        scorer, values, {k: tuple(v) for k, v in origins.items()}, tuple(reports), reward, verifier, unverified
+    )
 
 
 def judge(
@@ -176,6 +201,8 @@ def judge(
         p = calibration.p(signals) if calibration is not None and not reasons else None
         if item_id in refused:
             reasons = (*reasons, "refused_by_reviewer")
+        elif not all(map(math.isfinite, signals.values())):
+            reasons = (*reasons, "signal_is_no_number")  # also one that p(valid) does not look at
         elif signals.get("blind", 0.0) >= NEEDS_NO_IMAGE:
             reasons = (*reasons, "needs_no_image")
         verdict, why = _verdict(reasons, _missing(measured, signals), p, calibration is not None, tau)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Generic
 
-from medgr2.infra.settings import GeneratorSettings
+from medgr2.infra.settings import ServerSettings
 from medgr2.infra.worker import STOPPING, trouble_of
 from medgr2.models.engines.http_call import Caller, RowTroubleError
 from medgr2.models.engines.http_loop import Loop
@@ -24,7 +24,7 @@ LOOK_AGAIN_SECONDS = 0.002
 class HttpEngine:
     repeatable = False
 
-    def __init__(self, settings: GeneratorSettings, model: str, *, slow_pictures: bool = False) -> None:
+    def __init__(self, settings: ServerSettings, model: str, *, slow_pictures: bool = False) -> None:
         """`slow_pictures`: they come from far away, so that opening one may not hold the others up."""
         self._settings = settings
         self._model = model
@@ -45,7 +45,7 @@ class _Table(Generic[T]):
 
     def __init__(
         self,
-        settings: GeneratorSettings,
+        settings: ServerSettings,
         model: str,
         conversations: Iterable[tuple[str, Conversation[T]] | None],
         slow_pictures: bool,
@@ -147,7 +147,7 @@ def _begin(conversation: Conversation[T]) -> Any:
 
 
 async def _open_table(
-    settings: GeneratorSettings,
+    settings: ServerSettings,
     model: str,
     conversations: Iterable[tuple[str, Conversation[T]] | None],
     slow_pictures: bool,

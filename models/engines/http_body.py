@@ -11,12 +11,12 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from medgr2.infra.settings import GeneratorSettings
+from medgr2.infra.settings import ServerSettings
 from medgr2.models.engines.seam import Completion, Request
 from medgr2.schemas.errors import DataError
 from medgr2.schemas.usage import NOTHING_USED, Usage
 
-OPTIONAL = ("response_format", "seed", "temperature", "max_tokens")
+OPTIONAL = ("response_format", "logprobs", "seed", "temperature", "max_tokens")
 """What some servers do not know. Given up for the whole run when the server refuses it before it ever took it."""
 MOST_TOKENS = 1 << 32
 _MAGIC = ((b"\x89PNG", "png"), (b"\xff\xd8", "jpeg"), (b"GIF8", "gif"), (b"BM", "bmp"))
@@ -48,6 +48,10 @@ class Dialect:
         if request.form is not None:
             form = {"name": "reply", "strict": True, "schema": dict(request.form)}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
+        if request.likely:
+            body["logprobs"] = True
+            if "logprobs" not in self.without:
+                body["top_logprobs"] = request.likely
         if "max_tokens" in self.without:
             body["max_completion_tokens"] = request.max_new_tokens
         for name in self.without:
@@ -57,8 +61,7 @@ class Dialect:
     def took(self, request: Request) -> None:
         """A reply came: what was asked with is understood, whatever a later refusal may say."""
         if len(self.proven) < len(OPTIONAL):
-            sent = OPTIONAL if request.form is not None else OPTIONAL[1:]
-            self.proven.update(name for name in sent if name not in self.without)
+            self.proven.update(name for name in _optional(request) if name not in self.without)
 
     def give_up(self, refusal: bytes, request: Request) -> bool:
         """Whether the refusal names something that can be left out. Read here and nowhere told: it may quote."""
@@ -67,17 +70,25 @@ class Dialect:
         error = _error(refusal)
         said = str(error.get("message") or "").replace(request.text, "").lower()
         param = str(error.get("param") or "")
-        for name in OPTIONAL if request.form is not None else OPTIONAL[1:]:
+        for name in _optional(request):
             if name in self.without | self.proven:
                 continue
             if name == "response_format":
                 refused = any(word in said or word in param for word in _FORM_WORDS)
             else:
-                refused = name in (param, *_WORDS.findall(said)) and bool(_REFUSING.search(said))
+                named = {param, *_WORDS.findall(said)} & {name, f"top_{name}"}
+                refused = bool(named) and bool(_REFUSING.search(said))
             if refused:
                 self.without.add(name)
                 return True
         return False
+
+
+def _optional(request: Request) -> Iterator[str]:
+    """What of it this request is sent with."""
+    for name in OPTIONAL:
+        if (name != "response_format" or request.form is not None) and (name != "logprobs" or request.likely):
+            yield name
 
 
 def _messages(request: Request) -> Iterator[dict[str, Any]]:
@@ -100,7 +111,7 @@ def _picture(path: Path) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{base64.b64encode(data).decode()}"}}
 
 
-def read_reply(data: bytes, settings: GeneratorSettings) -> tuple[Completion, Usage] | None:
+def read_reply(data: bytes, settings: ServerSettings) -> tuple[Completion, Usage] | None:
     """None when it is no reply at all: broken JSON, or no choice in it."""
     try:
         reply = from_json(data)
@@ -114,10 +125,20 @@ def read_reply(data: bytes, settings: GeneratorSettings) -> tuple[Completion, Us
         return None
     if not isinstance(content, str):
         return None
-    return Completion(content, finished, usage.tokens_out, usage.tokens_in), usage
+    return Completion(content, finished, usage.tokens_out, usage.tokens_in, _likely(choice.get("logprobs"))), usage
 
 
-def usage_of(data: bytes, settings: GeneratorSettings) -> Usage:
+def _likely(told: Any) -> tuple[tuple[str, float], ...]:
+    """Of the first token that is not blank. What is not told as OpenAI does it was not told."""
+    try:
+        first = next(one for one in told["content"] if one["token"].strip())
+        found = tuple((str(one["token"]), float(one["logprob"])) for one in first["top_logprobs"])
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
+        return ()
+    return found if all(chance <= 0 for _, chance in found) else ()
+
+
+def usage_of(data: bytes, settings: ServerSettings) -> Usage:
     """Of a reply of status 200 with no completion in it: it was written and is paid for, unless it tells an error."""
     try:
         body = from_json(data)
@@ -128,7 +149,7 @@ def usage_of(data: bytes, settings: GeneratorSettings) -> Usage:
     return NOTHING_USED if body.get("error") else _usage(body.get("usage"), settings)
 
 
-def _usage(used: Any, settings: GeneratorSettings) -> Usage:
+def _usage(used: Any, settings: ServerSettings) -> Usage:
     read, written = _count(used, "prompt_tokens"), _count(used, "completion_tokens")
     return Usage(1, read, written, 0.0, (read * settings.price_in + written * settings.price_out) / 1e6)
 

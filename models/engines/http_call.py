@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from medgr2.infra.settings import GeneratorSettings
+from medgr2.infra.settings import GeneratorSettings, ServerSettings
 from medgr2.infra.worker import Trouble
 from medgr2.models.engines.http_body import Dialect, error_code, read_reply, usage_of
 from medgr2.models.engines.http_door import Door
@@ -79,11 +79,11 @@ class _RefusedError(Exception):
 class Caller:
     """One session with one server."""
 
-    def __init__(self, settings: GeneratorSettings, model: str, on_rest: Callable[[], None]) -> None:
+    def __init__(self, settings: ServerSettings, model: str, on_rest: Callable[[], None]) -> None:
         self._settings = settings
         self._url = checked_url(settings)
-        without = {"response_format"} if settings.structured == "never" else set()
-        self._dialect = Dialect(model, without, set())
+        formless = isinstance(settings, GeneratorSettings) and settings.structured == "never"
+        self._dialect = Dialect(model, {"response_format"} if formless else set(), set())
         self._door = Door(settings)
         self._session = open_session(settings)
         self._refusals = Refusals(settings, model, self._door, self._session)
@@ -154,11 +154,17 @@ class Caller:
                     self.resting -= 1
 
     async def _once(self, request: Request) -> tuple[Completion, Usage]:
+        left_out = len(self._dialect.without)
         status, headers, data = await self._post(Parcel(self._dialect.body(request)))
+
+        def misunderstood() -> bool:
+            """Or it was, and another that was under way beside it was told first."""
+            return self._dialect.give_up(data, request) or len(self._dialect.without) > left_out
+
         if status == 200:
             found = read_reply(data, self._settings)
             if found is None:
-                if self._dialect.give_up(data, request):
+                if misunderstood():
                     raise _AgainError
                 usage = usage_of(data, self._settings)
                 raise _BrokenError("broken_reply", "status 200, but no completion in it", usage)
@@ -168,12 +174,12 @@ class Caller:
             after = headers.get("Retry-After", "")
             raise _BusyError(f"http_{status}", _retry_after(after), told=status == 429 or bool(after))
         if status in REFUSED:
-            if self._dialect.give_up(data, request):
+            if misunderstood():
                 raise _AgainError
             raise RowTroubleError(f"http_{status}", error_code(data))
         if status in (401, 403, 404) or status < 400:
             raise _RefusedError(status)
-        if self._dialect.give_up(data, request):
+        if misunderstood():
             raise _AgainError
         raise _BrokenError(f"http_{status}", error_code(data) or "the server failed")
 
@@ -197,7 +203,7 @@ class Caller:
                 f"the server cannot be reached: {type(e).__name__}",
                 where=self._url,
                 kept="every answer that came",
-                next_command="check the name in MEDGR2_GENERATOR__URL and the server's certificate",
+                next_command=f"check the name in {self._settings.variable('URL')} and the server's certificate",
             ) from None
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError):
             raise _AwayError from None

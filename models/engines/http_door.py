@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 
-from medgr2.infra.settings import GeneratorSettings
+from medgr2.infra.settings import ServerSettings
 from medgr2.models.engines.http_limits import Breaker, Gauge
 from medgr2.schemas.errors import NightStoppedError
 
@@ -20,7 +20,7 @@ CLOCK_SECONDS = 0.01
 class Door:
     """Lets requests to the server: never more than the gauge allows, none while everybody has to wait."""
 
-    def __init__(self, settings: GeneratorSettings) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
         self.gauge = Gauge(settings.in_flight)
         self.in_flight = 0
         self.known = False

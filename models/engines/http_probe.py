@@ -11,7 +11,7 @@ import aiohttp
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import from_json
 
-from medgr2.infra.settings import GeneratorSettings
+from medgr2.infra.settings import ServerSettings
 from medgr2.models.engines.http_safety import checked_url
 from medgr2.models.engines.http_session import list_models, open_session
 from medgr2.schemas.errors import NightStoppedError, SettingsError
@@ -45,7 +45,7 @@ class Answer(BaseModel):
     seconds: float
 
 
-def greet(settings: GeneratorSettings) -> Greeting:
+def greet(settings: ServerSettings) -> Greeting:
     """Free of charge: the list of models, which may be empty where a server keeps none."""
     url = checked_url(settings)
 
@@ -59,7 +59,7 @@ def greet(settings: GeneratorSettings) -> Greeting:
                 raise SettingsError(
                     f"the server refuses the key (status {status})",
                     where=f"{url}/models",
-                    next_command="set MEDGR2_GENERATOR__API_KEY",
+                    next_command=f"set {settings.variable('API_KEY')}",
                 )
             waited = 1000 * (time.perf_counter() - began)
             return Greeting(models=tuple(await list_models(session, url)), milliseconds=waited)
@@ -70,11 +70,11 @@ def greet(settings: GeneratorSettings) -> Greeting:
         raise SettingsError(
             f"no server answers there: {type(e).__name__}",
             where=f"{url}/models",
-            next_command="start the server, or mend MEDGR2_GENERATOR__URL; it ends with /v1 as a rule",
+            next_command=f"start the server, or mend {settings.variable('URL')}; it ends with /v1 as a rule",
         ) from None
 
 
-def try_picture(settings: GeneratorSettings) -> Answer:
+def try_picture(settings: ServerSettings) -> Answer:
     """One call, with a picture that a machine drew."""
     from PIL import Image
 
@@ -97,7 +97,7 @@ def try_picture(settings: GeneratorSettings) -> Answer:
         raise NightStoppedError(
             f"the server does not answer a question about a picture: {why}",
             where=settings.url,
-            next_command="serve a vision-language model, or name one in MEDGR2_GENERATOR__MODEL",
+            next_command=f"serve a vision-language model, or name one in {settings.variable('MODEL')}",
         )
     try:
         reply = from_json(held.result.text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import aiohttp
 
-from medgr2.infra.settings import GeneratorSettings
+from medgr2.infra.settings import ServerSettings
 from medgr2.models.engines.http_door import Door
 from medgr2.models.engines.http_limits import OPENS_AFTER
 from medgr2.models.engines.http_session import list_models
@@ -17,8 +17,9 @@ from medgr2.schemas.errors import SettingsError
 
 
 class Refusals:
-    def __init__(self, settings: GeneratorSettings, model: str, door: Door, session: aiohttp.ClientSession) -> None:
+    def __init__(self, settings: ServerSettings, model: str, door: Door, session: aiohttp.ClientSession) -> None:
         self._url = settings.url.rstrip("/")
+        self._variable = settings.variable
         self._model = model
         self._door = door
         self._session = session
@@ -43,17 +44,17 @@ class Refusals:
         if status in (401, 403):
             what, then = (
                 f"the server refuses the key (status {status})",
-                "set MEDGR2_GENERATOR__API_KEY, then the same command again",
+                f"set {self._variable('API_KEY')}, then the same command again",
             )
         elif status == 404:
             known = f"it lists: {', '.join(name[:80] for name in listed[:10])}" if listed else "it lists none"
             what, then = (
                 f"the server knows no model {self._model!r} ({known})",
-                "set MEDGR2_GENERATOR__MODEL to one of them; the URL ends with /v1 as a rule",
+                f"set {self._variable('MODEL')} to one of them; the URL ends with /v1 as a rule",
             )
         else:
             what, then = (
                 f"the server sends requests elsewhere (status {status}); they are not followed",
-                "set MEDGR2_GENERATOR__URL to where it answers itself",
+                f"set {self._variable('URL')} to where it answers itself",
             )
         return SettingsError(what, where=self._url, kept="every answer that came", next_command=then)

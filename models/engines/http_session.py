@@ -7,13 +7,13 @@ from urllib.parse import urlsplit
 import aiohttp
 from pydantic_core import from_json
 
-from medgr2.infra.settings import GeneratorSettings
+from medgr2.infra.settings import ServerSettings
 from medgr2.models.engines.http_safety import is_loopback
 
 LONGEST_LIST = 1 << 20
 
 
-def open_session(settings: GeneratorSettings) -> aiohttp.ClientSession:
+def open_session(settings: ServerSettings) -> aiohttp.ClientSession:
     headers = {}
     if settings.api_key is not None:
         headers["Authorization"] = f"Bearer {settings.api_key.get_secret_value()}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medgr2.infra.settings import Settings
+from medgr2.infra.settings import ServerSettings, Settings
 from medgr2.models.engines.seam import Engine
 from medgr2.models.model_ref import SERVED, materialise, served_model
 from medgr2.schemas.cells import Recipe
@@ -13,7 +13,7 @@ def open_engine(recipe: Recipe, settings: Settings) -> Engine:
     """Without a word in its parameters: the transformers engine, in this process."""
     kind = recipe.parameters.get("engine", "transformers")
     if kind == "openai":
-        return _served(recipe, settings)
+        return open_served(recipe, settings.generator, slow_pictures=settings.storage.is_s3)
     folder = materialise(recipe.model, settings).folder
     if kind == "vllm":
         from medgr2.models.engines.vllm import load_vllm
@@ -24,19 +24,19 @@ def open_engine(recipe: Recipe, settings: Settings) -> Engine:
     return load_engine(folder, str(recipe.parameters["dtype"]), settings.models.device)
 
 
-def _served(recipe: Recipe, settings: Settings) -> Engine:
+def open_served(recipe: Recipe, server: ServerSettings, *, slow_pictures: bool) -> Engine:
     try:
         from medgr2.models.engines.http import HttpEngine
     except ModuleNotFoundError as missing:
         if missing.name != "aiohttp":
             raise
         raise MissingExtraError(
-            "aiohttp is not installed", where="MEDGR2_GENERATOR__ENGINE", next_command="pip install 'medgr2[http]'"
+            "aiohttp is not installed", where=server.variable("URL"), next_command="pip install 'medgr2[http]'"
         ) from None
-    if recipe.model != served_model(settings.generator):
+    if recipe.model != served_model(server):
         raise SettingsError(
             f"the settings name another served model than the one to be asked, {recipe.model.removeprefix(SERVED)}",
-            where="MEDGR2_GENERATOR__MODEL and __REVISION",
+            where=f"{server.variable('MODEL')} and __REVISION",
             next_command="set them back, or give the night another name with --night",
         )
-    return HttpEngine(settings.generator, settings.generator.model, slow_pictures=settings.storage.is_s3)
+    return HttpEngine(server, server.model, slow_pictures=slow_pictures)

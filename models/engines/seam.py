@@ -38,6 +38,8 @@ class Request:
     """The image belongs to the first of them."""
     form: Mapping[str, Any] | None = None
     """JSON schema of the reply, for engines that can hold a model to one; others rely on the text alone."""
+    likely: int = 0
+    """So many first words are wanted with their chances, from engines that can tell them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class Completion:
     tokens: int
     tokens_in: int = 0
     """Of the prompt, the image's included; 0 where nobody counts them."""
+    likely: tuple[tuple[str, float], ...] = ()
+    """The likeliest first words with their log-probabilities; empty where they were not wanted, or are not told."""
 
 
 Conversation: TypeAlias = Generator[Request, Completion, T]

@@ -15,7 +15,7 @@ import pytest
 from scripted_server import Handler, fault, said, serving
 
 from medgr2.flows.checks_engines import engine_checks
-from medgr2.infra.settings import GeneratorSettings, ModelSettings, Settings
+from medgr2.infra.settings import GeneratorSettings, ModelSettings, Settings, VerifierSettings
 
 
 def looked(settings: Settings, **more: Any) -> dict[str, tuple[str, str, str]]:
@@ -108,6 +108,25 @@ def test_nobody_there_and_nobody_allowed() -> None:
     state, seen, what_next = looked(served("http://10.0.0.1/v1"))["generator"]
     assert "another machine" in seen
     assert "MEDGR2_GENERATOR__OUTSIDE" in what_next
+
+
+def test_a_verifier_is_looked_at_where_there_is_one() -> None:
+    pytest.importorskip("torch", reason="the extra 'models' is not installed")
+
+    def judged_at(url: str, **more: Any) -> Settings:
+        return Settings(verifier=VerifierSettings.model_validate({"url": url, "model": "one", **more}))
+
+    assert set(looked(Settings())) == {"generator"}
+    with serving(green) as url:
+        assert looked(judged_at(url))["verifier"][0] == "ok"
+        assert looked(judged_at(url), ask=True)["verifier answers"][0] == "ok"
+        state, _, what_next = looked(judged_at(url, model="three"))["verifier"]
+    assert state == "broken"
+    assert "MEDGR2_VERIFIER__MODEL" in what_next
+    found = looked(judged_at("http://10.0.0.1/v1"))
+    assert found["generator"][0] == "ok"
+    assert "pictures, questions and answers would be sent" in found["verifier"][1]
+    assert "MEDGR2_VERIFIER__OUTSIDE" in found["verifier"][2]
 
 
 def test_a_key_that_is_refused() -> None:

@@ -38,8 +38,15 @@ POOLS = {
 }
 
 
+def verdict_of(content: Content) -> float | None:
+    """How sure it is of Yes, where Yes or No is asked."""
+    return content.share("verdict") if content.text.endswith("Yes or No.") else None
+
+
 def reply_of(content: Content, form: Mapping[str, Any] | None) -> str:
-    """The draft as JSON, with whatever other fields the form or the prompt wants."""
+    """The draft as JSON, with whatever other fields the form or the prompt wants; or the word that is wanted."""
+    if (sure := verdict_of(content)) is not None:
+        return "Yes" if sure > 0.5 else "No"
     digest = content.digest
     named = _TYPE.search(content.text)
     kinds = list(POOLS)

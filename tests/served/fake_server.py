@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
@@ -22,7 +23,7 @@ from typing import Any
 
 from fake_book import Book
 from fake_contents import PERMANENT, TRANSIENT, Content, Faults, content_of
-from fake_drafts import reply_of, spoilt
+from fake_drafts import reply_of, spoilt, verdict_of
 from pydantic_core import from_json
 
 MODEL = "fake"
@@ -134,6 +135,9 @@ class Connection(asyncio.Protocol):
         if server.told.no_structured and body.get("response_format"):
             self._send(400, _error("response_format is not supported", code="unsupported", param="response_format"))
             return
+        if server.told.no_logprobs and "logprobs" in body:
+            self._send(400, _error("logprobs are not supported with this model", code="unsupported", param="logprobs"))
+            return
         before = book.asked[content.digest]
         book.asked[content.digest] += 1
         book.comes()
@@ -168,7 +172,7 @@ class Connection(asyncio.Protocol):
         else:
             text, finish = server.written(content, body)
             server.book.sells(content.digest)
-            self._end(200, _completion(content, text, finish))
+            self._end(200, _completion(content, text, finish, bool(body.get("logprobs"))))
             if server.told.die_after and server.book.sold_ever >= server.told.die_after:
                 os._exit(9)
 
@@ -191,14 +195,24 @@ def _error(message: str, code: str | None = None, param: str | None = None) -> d
     return {"error": {"message": message, "type": "fake_error", "code": code, "param": param}}
 
 
-def _completion(content: Content, text: str, finish: str) -> dict[str, Any]:
+def _chances(content: Content) -> dict[str, Any] | None:
+    """Of the first word, as far as the model says only Yes or No."""
+    if (sure := verdict_of(content)) is None:
+        return None
+    words = [("Yes", 0.9 * sure), (" yes", 0.1 * sure), ("No", 1 - sure)]
+    told = [{"token": word, "logprob": math.log(max(chance, 1e-30)), "bytes": None} for word, chance in words]
+    return {"content": [{**max(told, key=lambda one: one["logprob"]), "top_logprobs": told}]}
+
+
+def _completion(content: Content, text: str, finish: str, chances: bool) -> dict[str, Any]:
     read, wrote = len(content.text) // 4 + 256 * content.pictures, len(text) // 4
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
     return {
         "id": f"chatcmpl-{content.digest.hex()[:24]}",
         "object": "chat.completion",
         "created": 0,
         "model": MODEL,
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}],
+        "choices": [choice | ({"logprobs": _chances(content)} if chances else {})],
         "usage": {"prompt_tokens": read, "completion_tokens": wrote, "total_tokens": read + wrote},
     }
 
@@ -218,6 +232,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--capacity", type=int, default=0, help="429 for what comes above it")
     parser.add_argument("--require-key", default="")
     parser.add_argument("--no-structured", action="store_true", help="refuse response_format")
+    parser.add_argument("--no-logprobs", action="store_true", help="refuse logprobs")
     parser.add_argument("--die-after", type=int, default=0, help="exit without a word after so many completions")
     parser.add_argument("--log", default="", help="gets a line for every completion: digest of the content, time")
     return parser.parse_args()

@@ -15,11 +15,11 @@ from pydantic import ValidationError
 
 from medgr2.flows.embedded import EmbeddedWorld, ask_reviewer
 from medgr2.flows.intake import take_in
-from medgr2.infra.settings import load_settings
+from medgr2.infra.settings import GeneratorSettings, VerifierSettings, load_settings
 from medgr2.infra.versions import members, resolve
 from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.models.registry import Registration, Registry, Source
-from medgr2.schemas.errors import DataError
+from medgr2.schemas.errors import DataError, SettingsError
 from medgr2.schemas.intake import IntakeParameters
 from medgr2.schemas.items import Item
 from medgr2.schemas.parameters import RefreshParameters
@@ -245,6 +245,31 @@ def test_a_night_opened_with_another_limit_says_what_it_leaves_out(workspace: Wo
     again = open_night(workspace, of_so_many(None))
     assert len(images_of(workspace, again)) == 2
     assert [waiting(workspace, again, limit) for limit in (None, 5, 2, 1)] == [22, 3, 0, 0]
+
+
+def test_a_night_keeps_its_verifier_or_does_not_go_on(workspace: Workspace) -> None:
+    def asking(model: str) -> Workspace:
+        verifier = VerifierSettings(url="http://127.0.0.1:9/v1", model=model) if model else VerifierSettings()
+        return open_workspace(workspace.settings.model_copy(update={"verifier": verifier}))
+
+    assert open_night(asking("judge"), how()).verifier == "served:judge"
+    assert open_night(asking("judge"), how()).verifier == "served:judge"
+    for other in ("another", ""):
+        with pytest.raises(DataError, match="verifier is not the one") as told:
+            open_night(asking(other), how())
+        assert "MEDGR2_VERIFIER__" in told.value.next_command
+    assert open_night(asking(""), how("two")).verifier is None
+    assert open_night(asking("judge"), how("two")).verifier is None  # it began without one
+
+
+def test_nobody_verifies_his_own_drafts(workspace: Workspace) -> None:
+    url = "http://127.0.0.1:9/v1"
+    update = {
+        "verifier": VerifierSettings(url=url, model="m"),
+        "generator": GeneratorSettings(engine="openai", url=url, model="m"),
+    }
+    with pytest.raises(SettingsError, match="writes the drafts"):
+        open_night(open_workspace(workspace.settings.model_copy(update=update)), how())
 
 
 def test_a_night_killed_before_it_was_opened_binds_nobody(workspace: Workspace) -> None:

@@ -314,6 +314,23 @@ def test_what_a_server_does_not_know_is_left_out_for_good() -> None:
         assert forms[-1] is False
 
 
+def test_those_that_were_under_way_when_it_was_told_are_asked_again_too() -> None:
+    refused = 0
+
+    async def plain(_: web.Request, body: dict[str, Any]) -> web.Response:
+        nonlocal refused
+        if "response_format" not in body:
+            return said("ok")
+        refused += 1
+        await asyncio.sleep(0.02 * refused)
+        return fault(400, "response_format is not supported")
+
+    with serving(plain) as url:
+        found = ask(to(url, attempts=1), TEXTS[:20], form={"type": "object"})
+    assert refused == 8
+    assert all(held.result == "ok" for held in found.values())
+
+
 @pytest.mark.parametrize(
     ("status", "words"),
     [(401, "MEDGR2_GENERATOR__API_KEY"), (403, "MEDGR2_GENERATOR__API_KEY"), (404, "one, two"), (307, "elsewhere")],

@@ -77,16 +77,19 @@ def refusal(message: str, **more: str) -> bytes:
         (refusal("Unknown parameter", param="response_format"), "response_format"),
         (refusal("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."), "max_tokens"),
         (refusal("extra fields not permitted: seed"), "seed"),
+        (refusal("'top_logprobs' is not supported with this model"), "logprobs"),
+        (refusal("Unsupported parameter", param="logprobs"), "logprobs"),
         (json.dumps({"detail": [{"loc": ["body", "seed"], "msg": "extra"}]}).encode(), "seed"),
         (json.dumps({"message": "temperature does not support 0.7"}).encode(), "temperature"),
     ],
 )
 def test_what_a_server_does_not_know_is_left_out(said: bytes, name: str) -> None:
-    dialect, request = Dialect("m", set(), set()), Request(None, "q", form=FORM)
+    dialect, request = Dialect("m", set(), set()), Request(None, "q", form=FORM, likely=5)
     assert name in sent(dialect, request)
     assert dialect.give_up(said, request)
     body = sent(dialect, request)
     assert name not in body
+    assert ("top_logprobs" in body) == (name != "logprobs")
     assert body.get("max_completion_tokens") == (96 if name == "max_tokens" else None)
     assert not dialect.give_up(said, request), "once is enough: a refusal that goes on is about the request"
 
@@ -162,3 +165,28 @@ def test_a_fault_is_told_by_a_word_and_never_by_a_sentence() -> None:
     assert error_code(refusal("Patient Jane Doe ...", code="context_length_exceeded")) == "context_length_exceeded"
     assert error_code(refusal("Patient Jane Doe ...", type="Jane Doe")) == ""
     assert error_code(b"Jane Doe") == ""
+
+
+def test_chances_are_those_of_the_first_word() -> None:
+    def told(*tokens: tuple[str, list[tuple[str, Any]]]) -> dict[str, Any]:
+        listed = [
+            {"token": token, "logprob": -0.1, "top_logprobs": [{"token": t, "logprob": p} for t, p in top]}
+            for token, top in tokens
+        ]
+        return {"logprobs": {"content": listed}}
+
+    def likely(more: dict[str, Any]) -> tuple[tuple[str, float], ...]:
+        found = read_reply(reply("Yes", **more), GeneratorSettings())
+        assert found is not None
+        assert found[0].text == "Yes"
+        return found[0].likely
+
+    first, then = ("Yes", [("Yes", -0.1), ("No", -2.5)]), (".", [(".", 0.0)])
+    assert likely(told(first, then)) == likely(told(("\n", [("x", 0.0)]), first)) == (("Yes", -0.1), ("No", -2.5))
+    odd: list[dict[str, Any]] = [
+        {}, {"logprobs": None}, {"logprobs": {"content": None}}, {"logprobs": {"content": []}}, {"logprobs": "no"},
+        {"logprobs": {"content": [{"token": 7}]}}, told(("Yes", [("Yes", "much")])), told(("Yes", [("Yes", 0.5)])),
+        told(("Yes", [("Yes", None)])), told((" ", [])),
+    ]  # fmt: skip
+    assert [likely(more) for more in odd] == [()] * len(odd)
+    assert "logprobs" not in sent(Dialect("m", set(), set()), Request(None, "q")), "only who wants them asks for them"

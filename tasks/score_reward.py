@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from medgr2.infra.images import ImageStore
 from medgr2.infra.lake import Lake
@@ -13,7 +14,7 @@ from medgr2.infra.settings import Settings
 from medgr2.models.judging import JUDGE, Claim
 from medgr2.models.prompts import load_prompt
 from medgr2.schemas.cells import Cell, Outcome, Recipe
-from medgr2.schemas.errors import DataError
+from medgr2.schemas.errors import DataError, NightStoppedError, NotFoundError, UsageError
 from medgr2.schemas.items import Item
 from medgr2.tasks.reward_folds import folds
 from medgr2.tasks.stage import StageRequest
@@ -55,14 +56,26 @@ class RewardScoreWorker:
         self._images = ImageStore(open_store(settings.storage), settings.storage.cache_folder)
 
     def __call__(self, cells: Sequence[Cell]) -> Iterable[Outcome]:
-        from medgr2.models.reward_model import Ensemble, load_reward
-
         for fold, group in groupby(sorted(cells, key=_fold), key=_fold):
             of_fold = list(group)
-            ensemble = Ensemble([load_reward(member, dtype=self._dtype) for member in members(self._folder, fold)])
-            opinions = ensemble.judge([self._claim(cell) for cell in of_fold])
+            opinions = self._ensemble(fold).judge([self._claim(cell) for cell in of_fold])
             for cell, opinion in zip(of_fold, opinions, strict=True):
                 yield Outcome.accepted(cell, {"rm": opinion.mean, "rm_std": opinion.std})
+
+    def _ensemble(self, fold: int) -> Any:
+        """A reward that cannot be read is no item's fault: the night ends, and not every item by itself."""
+        from medgr2.models.reward_model import Ensemble, load_reward
+
+        try:
+            return Ensemble([load_reward(member, dtype=self._dtype) for member in members(self._folder, fold)])
+        except (DataError, NotFoundError, UsageError) as e:
+            raise NightStoppedError(
+                f"the reward of this night cannot judge: {e.what}",
+                where=e.where,
+                kept="every draft, and the signals that were measured before; nothing was published",
+                next_command="medgr2 rollback reward, then medgr2 refresh under another --night: this one stays with "
+                "the reward that it began with",
+            ) from e
 
     def _claim(self, cell: Cell) -> Claim:
         return Claim(

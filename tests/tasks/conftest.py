@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scripted_ward import drawn_ward, fresh_ward, honest_night, ward
 
 from medgr2.infra.artifacts import put_folder
 from medgr2.infra.images import ImageStore
@@ -25,6 +26,8 @@ from medgr2.schemas.reports import DatasetVersion
 from medgr2.schemas.vocabulary import QuestionType
 from medgr2.tasks.lessons import source_of
 from medgr2.tasks.stage import StageRequest, run_stage
+
+__all__ = ["drawn_ward", "fresh_ward", "honest_night", "ward"]
 
 BASE = Path(__file__).parents[2] / "models" / "base"
 OPTIONS = ("CT", "MRI", "OCT", "X-Ray")

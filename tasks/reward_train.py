@@ -31,7 +31,7 @@ from medgr2.tasks.score_reward import place
 from medgr2.tasks.training_cell import Training, train_once
 
 STAGE = "train-reward"
-CODE = "1"
+CODE = "2"
 WORKER = "medgr2.tasks.reward_train:RewardTrainWorker"
 
 

@@ -1,6 +1,6 @@
 """What scoring costs: forward passes and tokens of the scorer and of a trained reward, needed, done and to spare.
 
-    OMP_NUM_THREADS=1 python benchmarks/scoring_passes.py [--images 80] [--rounds 3] [--members 3] [--model FOLDER]
+    OMP_NUM_THREADS=1 python benchmarks/scoring_passes.py [--images 80] [--rounds 3] [--members 3] [--one-each]
 
 Pictures of the embedded world are drawn, drafts generated and gated, and `tasks.score.measure` looks at what passed, as
 a night does. What is done is counted in the models' forward, not by the code that asks. What is needed is told by what
@@ -186,6 +186,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=80)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--members", type=int, default=3, help="of the reward")
+    parser.add_argument("--one-each", action="store_true", help="one item of each picture: hardly two share one")
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--model", type=Path, default=EMBEDDED)
     options = parser.parse_args()
@@ -210,6 +211,8 @@ def night(options: argparse.Namespace, folder: Path) -> None:
     items = drafted(workspace, GenerateParameters(), images, model=scorer, run="night")
     gated = sift(items, GateContext())
     passed = [item for item in items if not gated[item.item_id]]
+    if options.one_each:
+        passed = list({item.image_id: item for item in passed}.values())
     engine = load_engine(materialise(scorer, settings).folder, dtype="float64")
     judges = [load_reward(member, dtype="float64") for member in members(materialise(reward, settings).folder, 0)]
     print(f"\n{len(passed)} items; every figure is for one of them")

@@ -18,6 +18,7 @@ from medgr2.flows.intake import take_in
 from medgr2.infra.settings import GeneratorSettings, VerifierSettings, load_settings
 from medgr2.infra.versions import members, resolve
 from medgr2.infra.workspace import Workspace, open_workspace
+from medgr2.models import calibration as calibrations
 from medgr2.models.registry import Registration, Registry, Source
 from medgr2.schemas.errors import DataError, SettingsError
 from medgr2.schemas.intake import IntakeParameters
@@ -260,6 +261,40 @@ def test_a_night_keeps_its_verifier_or_does_not_go_on(workspace: Workspace) -> N
         assert "MEDGR2_VERIFIER__" in told.value.next_command
     assert open_night(asking(""), how("two")).verifier is None
     assert open_night(asking("judge"), how("two")).verifier is None  # it began without one
+
+
+def test_a_night_whose_verifier_is_away_publishes_nothing_until_it_is_back(workspace: Workspace) -> None:
+    pytest.importorskip("aiohttp", reason="the extra 'http' is not installed")
+    from scripted_server import said, serving
+
+    asked: list[str] = []
+
+    async def judging(_: Any, body: dict[str, Any]) -> Any:
+        asked.append(body["messages"][-1]["content"][-1]["text"])
+        return said("Yes" if len(asked[-1]) % 3 else "No")
+
+    with serving(judging) as url:
+        port = int(url.split(":")[2].split("/")[0])
+    verifier = VerifierSettings(url=url, model="judge", patience_seconds=1)
+    ward = open_workspace(workspace.settings.model_copy(update={"verifier": verifier}))
+    _, report, published = spend(ward, how(), judged_by_length)
+    passed = report.reasons["no_verifier"]
+    assert (report.accepted, report.failed, published.added) == (0, passed, 0)
+    assert passed > 10
+    assert "it is away" in report.unverified_because
+    assert "not all of them verified" in report.line()
+    with serving(judging, port):
+        _, report, published = spend(ward, how(), judged_by_length)
+    assert report.unverified_because == ""
+    assert "no_verifier" not in report.reasons
+    assert published.added > 0
+    calibration = calibrations.load(ward.store, str(report.calibration))
+    assert "verified" in calibration.features
+    bought = len(asked)
+    with serving(judging, port):
+        assert spend(ward, how(), judged_by_length)[1] == report
+    assert len(asked) == bought
+    assert set(ward.lake.read("scores", where={"verdict": "accepted"})["verifier"].to_pylist()) <= {0.0, 1.0}
 
 
 def test_nobody_verifies_his_own_drafts(workspace: Workspace) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from medgr2.infra.workspace import Workspace
 from medgr2.models.calibration import fit, out_of_fold
@@ -47,14 +48,17 @@ def sit(
     except DataError as few:
         return None, f"not tried: {few.what}"
     gate = decide(items.judged(new, present), new.canaries, tau=tau)
-    if any(move.action == "promote" and move.model_id == candidate for move in registry.history(Role.REWARD)):
+    if _moved(registry, candidate, "promote", night):
         return gate, "promoted"
-    if gate.promote:
+    same = artifact == night.reward
+    if gate.promote and not same:
         return gate, _promote(registry, night, candidate, f"{night.run}: {gate.reasons[0]}")
     if night.reward is not None:
         alone = items.seen_with(None, announce)
         if why := harm(items.judged(present, alone), present.canaries, alone.canaries, tau=tau):
             return gate, _withdraw(registry, night, f"{night.run}: {why}")
+    if same:
+        return gate, "it is the reward in force again"
     return gate, "kept the reward before it" if night.reward else "no reward yet"
 
 
@@ -95,6 +99,7 @@ class _Tried:
             run=night.run,
             announce=announce,
             reward=reward,
+            verifier=night.verifier,
         )
         audits = usable_audits(standing_verdicts(self.workspace.lake), measured.signals)
         audited = out_of_fold(audits)
@@ -111,7 +116,20 @@ class _Tried:
         ]
 
 
+def _moved(registry: Registry, model_id: str, action: Literal["promote", "rollback"], night: Night | None) -> bool:
+    """Whether the reward was promoted, or taken back, by this night or by anybody."""
+    told = "" if night is None else f"{night.run}: "
+    return any(
+        move.action == action
+        and (move.model_id if action == "promote" else move.replaced) == model_id
+        and move.reason.startswith(told)
+        for move in registry.history(Role.REWARD)
+    )
+
+
 def _promote(registry: Registry, night: Night, candidate: str, reason: str) -> str:
+    if _moved(registry, candidate, "rollback", None):
+        return f"passed, and not promoted: it was taken back before; medgr2 promote {candidate[:12]} overrules that"
     current = registry.champion(Role.REWARD)
     if not _in_force(registry, current, night):
         return "passed, and not promoted: the reward in force is no longer the one that it was compared with"

@@ -58,6 +58,7 @@ class Court:
         import_verdicts(room.lake, verdicts, run="ds/two")
         self.says: dict[str, Says] = {}
         self.canaries_shine = False
+        self.verifiers: set[str | None] = set()
         found = SimpleNamespace(
             reviewed=self.items[:AUDITS], live=self.items[AUDITS:], canaries=dict.fromkeys(range(CANARIES + 10))
         )
@@ -75,8 +76,9 @@ class Court:
             rationale="It shows CT.",
         )
 
-    def _measure(self, workspace: Any, items: Iterable[Item], how: Any, *, reward: str | None, **_: Any) -> Measured:
+    def _measure(self, workspace: Any, items: Iterable[Item], how: Any, *, reward: str | None, **more: Any) -> Measured:
         del workspace, how
+        self.verifiers.add(more.get("verifier"))
         signals: dict[str, dict[str, float]] = {}
         for number, item in enumerate(items):
             valid = self.valid[item.item_id]
@@ -93,14 +95,15 @@ class Court:
         self.says[artifact] = says
         return self.registry.register(Registration(role=Role.REWARD, artifact=artifact, method="judge", run="t"))
 
-    def night(self, reward: str | None = None) -> Night:
+    def night(self, reward: str | None = None, run: str = "ds/two", verifier: str | None = None) -> Night:
         return Night(
-            run="ds/two", dataset="ds", base_id="b", base="b", generator="g", scorer="s", champion_id=None,
-            reward=reward and reward.ljust(64, "0"), images="", history=None,
+            run=run, dataset="ds", base_id="b", base="b", generator="g", scorer="s", champion_id=None,
+            reward=reward and reward.ljust(64, "0"), images="", history=None, verifier=verifier,
         )  # fmt: skip
 
-    def try_it(self, candidate: str, reward: str | None = None) -> tuple[Any, str]:
-        return sit(self.workspace, self.night(reward), RefreshParameters(), candidate, lambda plan: None)
+    def try_it(self, candidate: str, reward: str | None = None, **more: Any) -> tuple[Any, str]:
+        night = self.night(reward, **more)
+        return sit(self.workspace, night, RefreshParameters(), candidate, lambda plan: None)
 
     def in_force(self, name: str, says: Says) -> str:
         model = self.reward(name, says)
@@ -178,3 +181,33 @@ def test_too_few_audits_decide_nothing(court: Court, monkeypatch: pytest.MonkeyP
     assert gate is None
     assert decision.startswith("not tried: 0 audits are too few")
     assert court.registry.champion(Role.REWARD) is None
+
+
+def test_one_that_was_taken_back_is_not_told_to_be_promoted_again(court: Court) -> None:
+    """The same lessons make the same reward again on a later night."""
+    candidate = court.reward("a", KNOWS)
+    court.try_it(candidate)
+    court.registry.rollback(Role.REWARD, reason="by hand")
+    assert court.try_it(candidate)[1] == "promoted", "killed and run again, the night tells what it did"
+    assert court.registry.champion(Role.REWARD) is None
+    gate, decision = court.try_it(candidate, run="ds/three")
+    assert gate.promote
+    assert decision.startswith("passed, and not promoted: it was taken back before; medgr2 promote ")
+    assert court.registry.champion(Role.REWARD) is None, "who took it back knew why"
+
+
+def test_the_reward_in_force_learned_nothing_new_and_may_do_harm_all_the_same(court: Court) -> None:
+    champion = court.reward("a", KNOWS)
+    court.try_it(champion)
+    _, decision = court.try_it(champion, "a", run="ds/three")
+    assert (decision, court.registry.champion(Role.REWARD)) == ("it is the reward in force again", champion)
+    court.canaries_shine = True
+    _, decision = court.try_it(champion, "a", run="ds/four")
+    assert decision.startswith("the reward in force is withdrawn: ")
+    assert court.registry.champion(Role.REWARD) is None
+
+
+def test_it_is_tried_with_all_that_the_night_judges_by(court: Court) -> None:
+    """p(valid) with the other family's opinion is another p than without it."""
+    court.try_it(court.reward("a", KNOWS), verifier="served:other")
+    assert court.verifiers == {"served:other"}

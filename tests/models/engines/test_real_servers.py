@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +109,16 @@ def test_vllm_sees_the_pictures_that_we_send(
     assert agreement(texts(hold(vllm, swapped)), expected) < 0.7, "another picture, and the same reply"
 
 
+def test_vllm_tells_the_chances_of_the_first_word(vllm: GeneratorSettings, requests: list[Request]) -> None:
+    asked = [Request(r.image_path, r.text, temperature=0, max_new_tokens=4, likely=5) for r in requests[:6]]
+    for one in hold(vllm, asked):
+        assert one.result is not None
+        words, chances = zip(*one.result.likely, strict=True)
+        assert len(set(words)) == 5
+        assert one.result.text.startswith(words[0])
+        assert 0.2 < sum(map(math.exp, chances)) <= 1.0001
+
+
 def test_vllm_draws_by_the_seed(vllm: GeneratorSettings, requests: list[Request]) -> None:
     def drawn(*seeds: int) -> list[str]:
         first = requests[0]
@@ -195,6 +206,11 @@ def test_transformers_serve_sees_the_pictures_too(
 def test_transformers_serve_has_no_forms_and_answers_all_the_same(
     plain: GeneratorSettings, requests: list[Request], expected: list[str]
 ) -> None:
-    asked = [Request(r.image_path, r.text, temperature=0, max_new_tokens=128, form=FORM) for r in requests[:4]]
-    assert agreement(texts(hold(plain, asked)), expected[:4]) >= 0.75
+    """And no chances of words."""
+    asked = [
+        Request(r.image_path, r.text, temperature=0, max_new_tokens=128, form=FORM, likely=5) for r in requests[:4]
+    ]
+    held = hold(plain, asked)
+    assert agreement(texts(held), expected[:4]) >= 0.75
+    assert not any(one.result and one.result.likely for one in held)
     assert STYLES["direct"].form

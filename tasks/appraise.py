@@ -19,10 +19,11 @@ from medgr2.schemas.vocabulary import Origin, Verdict
 from medgr2.tasks.calibrate import calibrate
 from medgr2.tasks.gate_context import compare_with, members_of, read_items
 from medgr2.tasks.generate import drafted, item_of
+from medgr2.tasks.judge import judge, record_judgements
 from medgr2.tasks.night import Night, images_of
 from medgr2.tasks.review import import_verdicts, settled, standing_verdicts
 from medgr2.tasks.review_sample import draw
-from medgr2.tasks.score import Measured, judge, measure, record_judgements
+from medgr2.tasks.score import Measured, measure
 from medgr2.tasks.stage import Announce
 from medgr2.tasks.vigil import figures_of, night_before, precision_of, refused, tonights_canaries
 

@@ -1,12 +1,9 @@
-"""Score: gates first, then the frozen scorer's signals, then p(valid) and a verdict for every item."""
+"""Score: what the frozen scorer, the trained reward and another family's verifier make of items past their gates."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from medgr2.infra.images import ImageStore
 from medgr2.infra.journal import Journal
@@ -14,12 +11,10 @@ from medgr2.infra.lake import Lake
 from medgr2.infra.opening import open_store
 from medgr2.infra.settings import Settings
 from medgr2.infra.workspace import Workspace
-from medgr2.models.calibration import Calibration
 from medgr2.models.prompts import ANSWER, load_prompt
 from medgr2.models.signals import LOOKS, SIGNALS, Blind, Exam
 from medgr2.schemas.cells import Cell, Outcome, Recipe
-from medgr2.schemas.digest import digest_of
-from medgr2.schemas.errors import NightStoppedError, UsageError
+from medgr2.schemas.errors import NightStoppedError
 from medgr2.schemas.items import Item
 from medgr2.schemas.parameters import ScoreParameters
 from medgr2.schemas.reports import StageReport
@@ -29,10 +24,7 @@ from medgr2.tasks.stage import Announce, StageRequest, run_and_record
 from medgr2.tasks.strangers import Strangers
 
 BATCH = 32
-NEEDS_NO_IMAGE = 0.85
-"""Answered right so often without its picture, an item teaches nobody to look at one."""
 COLUMNS = (*SIGNALS, *score_reward.SIGNALS, *score_verifier.SIGNALS)
-JUDGEMENT = ("item_id", "scorer", "reward", "calibration", *COLUMNS, "p_valid", "tau", "verdict", "reasons")
 EXAM_FIELDS = ("question", "options", "answer", "rationale")
 
 
@@ -172,95 +164,3 @@ def measure(
     return Measured(
         scorer, values, {k: tuple(v) for k, v in origins.items()}, tuple(reports), reward, verifier, unverified
     )
-
-
-def judge(
-    gated: Mapping[str, tuple[str, ...]],
-    measured: Measured,
-    calibration: Calibration | None,
-    *,
-    tau: float,
-    run: str,
-    refused: Collection[str] = (),
-) -> list[dict[str, Any]]:
-    """A row of `scores` for every gated item. What was not scored, or not calibrated, is never accepted.
-
-    `refused` are items that people called not valid: no p(valid) overrules a person who looked.
-    """
-    if calibration is not None and (calibration.scorer, calibration.reward) != (measured.scorer, measured.reward):
-        raise UsageError(
-            "the calibration belongs to another scorer or reward",
-            where=f"calibration of {calibration.scorer[:12]} and {str(calibration.reward)[:12]}, "
-            f"signals of {measured.scorer[:12]} and {str(measured.reward)[:12]}",
-            next_command="calibrate on audits that this scorer has scored",
-        )
-    now = datetime.now(UTC)
-    rows = []
-    for item_id, reasons in sorted(gated.items()):
-        signals = measured.signals.get(item_id, {})
-        p = calibration.p(signals) if calibration is not None and not reasons else None
-        if item_id in refused:
-            reasons = (*reasons, "refused_by_reviewer")
-        elif not all(map(math.isfinite, signals.values())):
-            reasons = (*reasons, "signal_is_no_number")  # also one that p(valid) does not look at
-        elif signals.get("blind", 0.0) >= NEEDS_NO_IMAGE:
-            reasons = (*reasons, "needs_no_image")
-        verdict, why = _verdict(reasons, _missing(measured, signals), p, calibration is not None, tau)
-        row: dict[str, Any] = {
-            "item_id": item_id,
-            "scorer": measured.scorer,
-            "reward": measured.reward,
-            "calibration": calibration.id if calibration is not None else None,
-            **{name: _number(signals.get(name)) for name in COLUMNS},
-            "p_valid": p,
-            "tau": tau,
-            "verdict": verdict.value,
-            "reasons": list(why),
-        }
-        row["score_id"] = _content(row)
-        rows.append({**row, "cell": ",".join(measured.cells.get(item_id, ())), "run": run, "scored_at": now})
-    return rows
-
-
-def record_judgements(lake: Lake, rows: Iterable[Mapping[str, Any]], run: str) -> int:
-    """Append what is new in this run. Judged as before, nothing is added; judged anew, even back to an older verdict,
-    a row is added after the older ones, so that the newest row of a run and item always is what holds."""
-    judged = list(rows)
-    stored = lake.read("scores", where={"run": run, "item_id": sorted(row["item_id"] for row in judged)})
-    newest: dict[str, dict[str, Any]] = {}
-    for row in sorted(stored.to_pylist(), key=lambda row: (row["scored_at"], row["score_id"])):
-        newest[row["item_id"]] = row
-    fresh = []
-    for row in judged:
-        before = newest.get(row["item_id"])
-        if before is not None and _content(before) == _content(row):
-            continue
-        chained = digest_of([_content(row), run, before["score_id"] if before else ""])
-        # Clocks of two machines differ, and one may be set back: the later judgement is the newer row all the same.
-        at = max(row["scored_at"], before["scored_at"] + timedelta(microseconds=1)) if before else row["scored_at"]
-        fresh.append({**row, "score_id": chained, "scored_at": at})
-    return lake.append_new("scores", fresh, key="score_id") if fresh else 0
-
-
-def _content(row: Mapping[str, Any]) -> str:
-    return digest_of({name: row[name] for name in JUDGEMENT})
-
-
-def _number(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _missing(measured: Measured, signals: Mapping[str, float]) -> tuple[str, ...]:
-    return tuple(f"no_{name}" for name in measured.asked if name not in signals)
-
-
-def _verdict(
-    reasons: tuple[str, ...], missing: tuple[str, ...], p: float | None, calibrated: bool, tau: float
-) -> tuple[Verdict, tuple[str, ...]]:
-    if reasons:
-        return Verdict.REJECTED, reasons
-    if missing:
-        return Verdict.FAILED, missing
-    if p is None:
-        return Verdict.REJECTED, ("signal_is_no_number" if calibrated else "uncalibrated",)
-    return (Verdict.ACCEPTED, ()) if p >= tau else (Verdict.REJECTED, ("below_tau",))

@@ -17,7 +17,8 @@ from medgr2.schemas.parameters import GenerateParameters, ScoreParameters, Selec
 from medgr2.schemas.reports import Plan
 from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks.generate import drafted, generate
-from medgr2.tasks.score import judge, measure
+from medgr2.tasks.judge import judge
+from medgr2.tasks.score import measure
 from medgr2.tasks.select import select
 
 HOW = GenerateParameters(samples=2)

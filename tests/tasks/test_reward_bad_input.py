@@ -29,10 +29,11 @@ from medgr2.schemas.items import Item
 from medgr2.schemas.parameters import RefreshParameters, SelectParameters
 from medgr2.schemas.vocabulary import QuestionType, Role
 from medgr2.tasks import score_reward
+from medgr2.tasks.judge import judge
 from medgr2.tasks.review import import_verdicts
 from medgr2.tasks.review_status import review_status
 from medgr2.tasks.reward_folds import FOLDS
-from medgr2.tasks.score import Measured, judge
+from medgr2.tasks.score import Measured
 from medgr2.tasks.select import select
 
 BASE = Path(__file__).parents[2] / "models" / "base"

@@ -23,7 +23,8 @@ from medgr2.schemas.errors import UsageError
 from medgr2.schemas.items import Item
 from medgr2.schemas.parameters import ScoreParameters
 from medgr2.schemas.vocabulary import QuestionType, Verdict
-from medgr2.tasks.score import EXAM_FIELDS, Measured, ScoreWorker, judge, recipe, record_judgements
+from medgr2.tasks.judge import judge, record_judgements
+from medgr2.tasks.score import EXAM_FIELDS, Measured, ScoreWorker, recipe
 
 FAIR = Quality(auroc=0.8, ece=0.05)
 CALIBRATION = Calibration(

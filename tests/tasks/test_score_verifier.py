@@ -29,7 +29,8 @@ from medgr2.schemas.parameters import ScoreParameters
 from medgr2.schemas.reports import Plan, StageReport
 from medgr2.schemas.vocabulary import QuestionType
 from medgr2.tasks import score
-from medgr2.tasks.score import Measured, judge
+from medgr2.tasks.judge import judge
+from medgr2.tasks.score import Measured
 from medgr2.tasks.score_verifier import asked_for, recipe
 from medgr2.tasks.stage import run_and_record
 

@@ -26,7 +26,7 @@ from medgr2.schemas.items import Item
 from medgr2.schemas.parameters import RefreshParameters
 from medgr2.schemas.probe import Probed
 from medgr2.schemas.vocabulary import Role
-from medgr2.tasks import score, score_reward
+from medgr2.tasks import judge, score, score_reward
 from medgr2.tasks.night import images_of, open_night
 from medgr2.tasks.publish import refusal
 from medgr2.tasks.reward_trial import sit
@@ -149,7 +149,7 @@ def test_options_that_give_the_answer_away(ward: Ward) -> None:
     needless = evening.with_reason("needs_no_image")
     assert needless
     assert all(evening.scores[item_id]["p_valid"] >= 0.8 for item_id in needless)
-    assert all(evening.scores[item_id]["blind"] >= score.NEEDS_NO_IMAGE for item_id in needless)
+    assert all(evening.scores[item_id]["blind"] >= judge.NEEDS_NO_IMAGE for item_id in needless)
     assert not needless & evening.accepted
 
 

@@ -1,8 +1,8 @@
 """Ablate the reward: one seed's night on a world whose truth is known, judged by the reward layer, then measured.
 
-The night is a real one: real drafts, gates, signals, a sample that the reviewer sees, a calibration. Only when all of
-it is decided is the truth about the other drafts asked for, and then for the table alone. The rewards in the table
-are taught after the night as a cycle teaches them: ours, and the published recipe on the same items.
+The night is a real one: real drafts, gates, signals, a sample that the reviewer sees, a calibration. The rewards in
+the table are taught after the night as a cycle teaches them: ours, and the published recipe on the same items. Only
+when all of that is done is the truth about the other drafts asked for, and then for the table alone.
 """
 
 from __future__ import annotations
@@ -107,13 +107,13 @@ def one_seed(
     newest = {row["item_id"]: row for row in sorted(rows, key=lambda row: (row["scored_at"], row["score_id"]))}
     audited = set(workspace.lake.read("reviews", columns=["item_id"])["item_id"].to_pylist())
     measured = [i for i, row in sorted(newest.items()) if all(row[name] is not None for name in SIGNALS)]
-    truth = {v["item_id"]: bool(v["valid"]) for v in ask([question_of(items[i]) for i in measured])}
     trial = co_train(workspace, night, parameters, how, seed, announce)
     looked = [items[i] for i in measured]
     trained = {
         judge: _judged(workspace, night, how.model_copy(update={"judge": judge}), seed, looked, announce)
         for judge in get_args(Judge)
     }
+    truth = {v["item_id"]: bool(v["valid"]) for v in ask([question_of(items[i]) for i in measured])}
     known = [
         Known(
             i,

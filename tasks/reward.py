@@ -11,7 +11,7 @@ from medgr2.schemas.parameters import RefreshParameters, TrainParameters
 from medgr2.schemas.vocabulary import Role, Verdict
 from medgr2.tasks import reward_evidence
 from medgr2.tasks.night import Night
-from medgr2.tasks.reward_train import WORKER, RewardPlan, assemble, reward_cells, reward_recipe
+from medgr2.tasks.reward_train import CODE, WORKER, RewardPlan, assemble, reward_cells, reward_recipe
 from medgr2.tasks.reward_trial import sit
 from medgr2.tasks.stage import Announce, StageRequest, run_and_record
 
@@ -43,6 +43,7 @@ def co_train(
             method=f"judge-{plan.settings.form}",
             parent=night.base_id,
             sources=(source,),
+            code=CODE,
             recipe=reward_recipe(plan, night.base).digest,
             metrics={"told": counts},
             run=night.run,

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from deltalake import DeltaTable
 from pydantic import ValidationError
 
 from medgr2.infra.versions import members, resolve
@@ -13,6 +14,7 @@ from medgr2.infra.workspace import Workspace
 from medgr2.models.reward_lessons import Witness
 from medgr2.schemas.errors import DataError
 from medgr2.schemas.parameters import REWARD_LESSONS, RefreshParameters
+from medgr2.tasks import reward_evidence
 from medgr2.tasks.night import Night
 from medgr2.tasks.review import import_verdicts
 from medgr2.tasks.reward_evidence import counted, gather, publish, read
@@ -130,3 +132,54 @@ def test_a_patient_stands_in_one_fold(room: Any) -> None:
     assert {found[image] for image in others} == set(range(FOLDS))
     assert folds(room.lake, others[:3]) == {image: found[image] for image in others[:3]}
     assert folds(room.lake, ["gone"]) == folds(room.lake, ["gone"])
+
+
+def test_the_same_lessons_are_the_same_version_whoever_taught_in_between(room: Any, workspace: Workspace) -> None:
+    """Two loops share the root: a cycle that was killed finds its members all the same."""
+    one, two, three = items(room, 3)
+    ours = {one: (True, Witness.AUDIT), two: (False, Witness.AUDIT)}
+    first = publish(workspace, NIGHT, ours)
+    publish(workspace, NIGHT.model_copy(update={"run": "other/two"}), {three: (True, Witness.AUDIT)})
+    assert publish(workspace, NIGHT, ours) == first
+
+
+def test_lessons_that_another_loop_changes_meanwhile_are_published_again(
+    room: Any, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, three = items(room, 3)
+    publish(workspace, NIGHT, {one: (True, Witness.AUDIT), two: (True, Witness.AUDIT)})
+    really, raced = reward_evidence.versions.publish, []
+
+    def late(lake: Any, **how: Any) -> Any:
+        if not raced:
+            raced.append(really(lake, **{**how, "add": [], "remove": [one], "run": "other/two"}))
+        return really(lake, **how)
+
+    monkeypatch.setattr(reward_evidence.versions, "publish", late)
+    told = {one: (True, Witness.AUDIT), three: (False, Witness.AUDIT)}
+    source, digest = publish(workspace, NIGHT, told)
+    assert raced
+    assert {found.item.item_id for found in read(room.lake, room.store, source, digest)} == {one, three}
+
+
+def test_a_picture_that_was_replaced_teaches_no_more(room: Any) -> None:
+    """Its successor looks like it, may stand in the other fold, and would be judged by who knows the picture."""
+    old, new, audited, kept = items(room, 4)
+    for item in (old, new, audited, kept):
+        scored(room, item, 1.0)
+    said(room, audited, True)
+    rows = room.lake.read("items", ["item_id", "image_id"]).to_pylist()
+    image = {row["item_id"]: row["image_id"] for row in rows}
+    for minute, given in enumerate(([image[old], image[audited]], [image[new]])):
+        note = {"file_id": "f", "images": given, "verdict": "accepted", "seen_at": room.now.replace(minute=minute)}
+        room.lake.append("files", [note], once=f"f{minute}")
+    assert set(gather(room.lake, NIGHT)) == {new, kept}
+
+
+def test_what_the_scorer_says_of_corrected_facts_teaches_nothing(room: Any) -> None:
+    stale, seen = items(room, 2)
+    for item in (stale, seen):
+        scored(room, item, 1.0)
+    said(room, seen, True)
+    DeltaTable(room.lake.uri("items")).update({"context": "'report:what it said before'"})
+    assert gather(room.lake, NIGHT) == {seen: (True, Witness.AUDIT)}, "a person looked at the picture itself"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -119,6 +120,18 @@ def test_lessons_of_one_kind_train_nothing_and_say_why(room: Any, workspace: Wor
     assert "nothing can be told apart" in why
 
 
+@pytest.mark.parametrize("form", ["yes-no", "head"])
+def test_one_picture_teaches_one_half_and_the_other_has_no_lesson(
+    room: Any, workspace: Workspace, form: Literal["yes-no", "head"]
+) -> None:
+    picture = room.picture(1)
+    told = {room.item(picture, n): (n > 0, Witness.AUDIT) for n in range(4)}
+    plan = SMALL.model_copy(update={"settings": SMALL.settings.model_copy(update={"form": form}), "members": 1})
+    artifact, why, _ = trained(workspace, night_of(room), told, plan)
+    assert artifact is None
+    assert re.search("0 claims hold|no row was given", why)
+
+
 def test_a_reward_without_a_member_for_a_fold_is_none(room: Any, tmp_path: Path) -> None:
     (tmp_path / "fold-0" / "member-0").mkdir(parents=True)
     assert len(score_reward.members(tmp_path, 0)) == 1
@@ -138,6 +151,7 @@ def test_a_cycle_registers_what_it_taught_and_says_so(
     registry = Registry(room.store, room.lake)
     row = registry.model(trial.candidate)
     assert (row["role"], row["method"], row["parent"]) == (Role.REWARD, "judge-yes-no", "base")
+    assert row["code"] == reward_train.CODE
     uses = room.lake.read("uses", where={"model_id": trial.candidate}).to_pylist()
     (source,) = [Source(dataset=u["dataset"], version=u["version"], digest=u["digest"]) for u in uses]
     assert source.dataset == "reward-lessons"

@@ -15,6 +15,7 @@ from small_world import DEADLINE_SECONDS, environment, finish, start
 from storage_fixtures import BUCKET, s3_settings
 from storage_fixtures import environment as storage_environment
 
+from medgr2.flows.cli import run
 from medgr2.infra.lake import Lake
 from medgr2.infra.settings import StorageSettings
 
@@ -120,7 +121,8 @@ def test_a_second_cycle_leaves_the_first_as_it_was(
         shutil.copytree(undisturbed / name, tmp_path / name)
     env = environment(prefect_server, tmp_path, "inline")
     first, second = finish(env, tmp_path, cycles=2)
-    assert first == finish(environment(prefect_server, undisturbed, "inline"), undisturbed)[0]
+    (record,) = (undisturbed / "root" / "cycles").rglob("*.json")
+    assert first == json.loads(record.read_text())
     assert second["night"]["generate"]["plan"]["new"] > 0, "the second cycle writes with another generator"
     once = content(tmp_path)
     assert finish(env, tmp_path, cycles=2) == [first, second]
@@ -138,7 +140,7 @@ def test_an_item_is_explained_from_its_image_to_its_model(prefect_server: Prefec
     assert image.is_file()
     assert story["generation"]["outcome"] == "accepted"
     assert [s["verdict"] for s in story["scores"]] == ["accepted"]
-    assert "loop@1" in [v["version"] for v in story["versions"]]
+    digest_of = {v["version"]: v["digest"] for v in story["versions"]}
     assert {"policy", "generator"} <= {m["role"] for m in story["models"]}
     registered = json.loads(medgr2(env, undisturbed, "models", "--json"))
     parents = {m["model_id"]: m["parent"] for m in registered}
@@ -146,15 +148,24 @@ def test_an_item_is_explained_from_its_image_to_its_model(prefect_server: Prefec
     (base,) = [m["model_id"] for m in registered if m["role"] == "base"]
     assert parents[parents[grpo["model_id"]]] == base, "grpo <- sft <- base"
     assert 0 <= grpo["heldout"] <= 1
-    assert grpo["dataset_digest"] == story["versions"][-1]["digest"]
+    assert grpo["dataset_digest"] == digest_of["loop@1"]
 
 
 @pytest.mark.e2e
-def test_documented_reading_commands_run(prefect_server: PrefectServer, undisturbed: Path) -> None:
-    env = environment(prefect_server, undisturbed, "inline")
+def test_documented_reading_commands_run(
+    prefect_server: PrefectServer,
+    undisturbed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     from test_docs import reading_commands  # type: ignore[import-not-found]
 
-    commands = reading_commands()
+    for name in [name for name in os.environ if name.startswith(("MEDGR2_", "PREFECT_"))]:
+        monkeypatch.delenv(name)
+    for name, value in environment(prefect_server, undisturbed, "inline").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(undisturbed)
+    commands = {tuple(words[1:]) for words in reading_commands()}
     assert len(commands) > 10
-    for command in commands:
-        medgr2(env, undisturbed, *command[1:])
+    for arguments in sorted(commands):
+        assert run(list(arguments)) == 0, f"{arguments}\n{capsys.readouterr().err}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medgr2.models.calibration import expected_calibration_error
+from medgr2.models.measures import mcnemar
 from medgr2.models.precision import wilson
 from medgr2.schemas.cycle_reports import GateReport
 
@@ -20,6 +21,8 @@ LOSS = 0.02
 PRECISION, ECE, SLICE_LOSS, SLICE_FROM, CANARIES = 0.90, 0.07, 0.05, 30, 0.95
 Z90_ONE_SIDED = 1.2815515655446004
 ROUNDS = 500
+CLEAR = 0.05
+NO_CHANGE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,12 @@ def harm(judged: Sequence[Judged], with_it: Sequence[float], without: Sequence[f
     if (gain := _gain(p, alone, truth, 0.90)) < 0:
         return f"AUROC {_auroc(truth, p):.3f} is less than {_auroc(truth, alone):.3f} without it: gain <= {gain:.3f}"
     caught, before = (sum(c < tau for c in ps) / len(ps) if ps else 1.0 for ps in (with_it, without))
-    if caught < CANARIES <= before:
+    slipped, saved = (
+        sum(a >= tau > b for a, b in zip(one, other, strict=True))
+        for one, other in ((with_it, without), (without, with_it))
+    )
+    # Of forty canaries one or two slip through by luck.
+    if caught < CANARIES and slipped > saved and mcnemar(saved, slipped) <= CLEAR:
         return f"{caught:.3f} of {len(with_it)} canaries are rejected, and {before:.3f} without it"
     return ""
 
@@ -93,6 +101,8 @@ def _against(found: GateReport, rows: Sequence[Judged]) -> tuple[str, ...]:
         reasons.append(
             f"AUROC {found.auroc:.3f} may be worse than {found.auroc_before:.3f}: gain >= {found.gain_low:.3f}"
         )
+    if all(abs(row.candidate - row.present) < NO_CHANGE for row in rows):
+        reasons.append("it changes no p(valid): nothing is gained by asking it")
     if found.precision_low is None:
         reasons.append("nothing that was audited reaches tau")
     elif found.precision_low < PRECISION:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from medgr2.models.reward_gate import Judged, decide
+from medgr2.models.reward_gate import Judged, decide, harm
 
 CANARIES = [0.05] * 40
 
@@ -79,3 +79,19 @@ def test_too_few_audits_of_a_kind_tell_nothing(rows: list[Judged]) -> None:
     report = decide(rows, CANARIES, tau=0.8)
     assert not report.promote
     assert "are needed to tell" in report.reasons[0]
+
+
+def test_one_in_force_is_withdrawn_for_what_is_clear_alone() -> None:
+    rows = audited()
+    low, high = [0.05], [0.95]
+    assert harm(rows, low * 20 + high * 20, low * 36 + high * 4, tau=0.8).startswith("0.500 of 40 canaries")
+    assert harm(rows, low * 37 + high * 3, low * 40, tau=0.8) == "", "three of forty may be luck"
+    assert harm(rows, low * 20 + high * 20, high * 20 + low * 20, tau=0.8) == "", "as many slip without it"
+    assert harm(rows[:30], low * 20 + high * 20, low * 40, tau=0.8) == "", "too few audits to judge it by"
+    worse = audited(candidate=1.0, present=3.0)
+    assert "without it: gain <= -" in harm(worse, low * 40, low * 40, tau=0.8)
+
+
+def test_one_that_changes_nothing_is_not_promoted() -> None:
+    rows = [Judged(r.present, r.present, r.valid, r.slices) for r in audited(present=4.0)]
+    assert decide(rows, CANARIES, tau=0.8).reasons == ("it changes no p(valid): nothing is gained by asking it",)

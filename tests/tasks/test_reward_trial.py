@@ -126,9 +126,11 @@ def test_a_reward_that_knows_more_is_promoted_once(court: Court) -> None:
     assert len(court.registry.history(Role.REWARD)) == 1
 
 
-def test_a_reward_that_says_yes_to_everything_gets_no_weight_and_canaries_tell(court: Court) -> None:
-    gate, _ = court.try_it(court.reward("a", YES))
+def test_a_reward_that_says_yes_to_everything_gets_no_weight_and_is_not_asked(court: Court) -> None:
+    gate, decision = court.try_it(court.reward("a", YES))
     assert gate.auroc == pytest.approx(gate.auroc_before, abs=1e-6)
+    assert any("changes no p(valid)" in reason for reason in gate.reasons)
+    assert (decision, court.registry.champion(Role.REWARD)) == ("no reward yet", None)
 
 
 def test_a_reward_that_loves_what_is_known_to_be_bad_is_kept_out(court: Court) -> None:

@@ -19,7 +19,7 @@ from medgr2.flows.cli import run
 from medgr2.infra.lake import Lake
 from medgr2.infra.settings import StorageSettings
 
-KILLED_DURING = ("ingest", "generate", "score-answers", "train", "evaluate")
+KILLED_DURING = ("ingest", "generate", "score-answers", "train-reward", "train", "evaluate")
 CHANGING = {
     "added_at", "scored_at", "published_at", "registered_at", "evaluated_at", "used_at", "reviewed_at",
 }  # fmt: skip

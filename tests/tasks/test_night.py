@@ -26,7 +26,7 @@ from medgr2.schemas.items import Item
 from medgr2.schemas.parameters import RefreshParameters
 from medgr2.schemas.reports import AppraisalReport, Plan, PublishReport
 from medgr2.schemas.vocabulary import Role
-from medgr2.tasks import score
+from medgr2.tasks import judge
 from medgr2.tasks.appraise import AskReviewer, appraise
 from medgr2.tasks.generate import drafted, generate
 from medgr2.tasks.lessons import judgements, published_at
@@ -230,7 +230,7 @@ def test_a_refusal_holds_though_the_clock_was_set_back(workspace: Workspace, mon
         def now(cls, tz: Any = None) -> Any:
             return datetime.now(tz or UTC) - timedelta(hours=1)
 
-    monkeypatch.setattr(score, "datetime", SetBack)
+    monkeypatch.setattr(judge, "datetime", SetBack)
     for _ in range(2):
         spend(workspace, how(), None)
         rows = workspace.lake.read("scores", where={"run": "ds/one", "item_id": refused}).to_pylist()
@@ -433,7 +433,7 @@ def test_what_was_judged_by_a_clock_ahead_is_known_at_its_version(
         def now(cls, tz: tzinfo | None = None) -> Self:
             return super().now(tz) + timedelta(seconds=90)
 
-    monkeypatch.setattr(score, "datetime", Ahead)
+    monkeypatch.setattr(judge, "datetime", Ahead)
     _, _, published = spend(workspace, how(), judged_by_length)
     assert published.version is not None
     held, version = members(workspace.lake, published.version), published.version

@@ -95,3 +95,12 @@ def test_one_in_force_is_withdrawn_for_what_is_clear_alone() -> None:
 def test_one_that_changes_nothing_is_not_promoted() -> None:
     rows = [Judged(r.present, r.present, r.valid, r.slices) for r in audited(present=4.0)]
     assert decide(rows, CANARIES, tau=0.8).reasons == ("it changes no p(valid): nothing is gained by asking it",)
+
+
+def test_a_slice_with_hardly_one_of_a_kind_stops_nothing() -> None:
+    """One bad item of forty is last or first, and the AUROC of its slice 1 or 0."""
+    rows = audited(candidate=4.0, present=3.5)
+    odd = [Judged(0.99 if n == 0 else 0.9, 0.01 if n == 0 else 0.9, n > 0, ("CT", "odd")) for n in range(40)]
+    assert not any("odd" in reason for reason in decide([*rows, *odd], CANARIES, tau=0.8).reasons)
+    four_more = [Judged(0.99, 0.01, False, ("CT", "odd")) for _ in range(4)]
+    assert any("worse on odd" in reason for reason in decide([*rows, *odd, *four_more], CANARIES, tau=0.8).reasons)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
+from typing import TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,38 @@ _BARE = re.compile(
 )
 
 Answer = tuple[QuestionType, str, str]
+T = TypeVar("T")
+
+
+class _Without(Sequence[T]):
+    """A list without its members at a few places, which are in order."""
+
+    def __init__(self, whole: Sequence[T], places: Sequence[int]) -> None:
+        self._whole, self._places = whole, places
+
+    def __len__(self) -> int:
+        return len(self._whole) - len(self._places)
+
+    @overload
+    def __getitem__(self, at: int) -> T: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[T]: ...
+
+    def __getitem__(self, at: int | slice) -> T | Sequence[T]:
+        if isinstance(at, slice):
+            return [self[n] for n in range(*at.indices(len(self)))]
+        if not -len(self) <= at < len(self):
+            raise IndexError(at)
+        at %= len(self)
+        for place in self._places:
+            at += place <= at
+        return self._whole[at]
+
+
+def _without(ordered: Sequence[str], one: str) -> Sequence[str]:
+    at = bisect_left(ordered, one)
+    return _Without(ordered, [at] if at < len(ordered) and ordered[at] == one else [])
 
 
 class Pool:
@@ -59,6 +93,9 @@ class Pool:
         self._denied_by: dict[Answer, set[str]] = defaultdict(set)
         for item in self.items:
             self._show(item)
+        # Of a hundred thousand items none may look at all the others by itself.
+        self._others: dict[tuple[QuestionType, bool], tuple[list[Item], dict[str, list[int]]]] = {}
+        self._deniers: dict[tuple[Answer, str], tuple[list[str], dict[str, list[str]]]] = {}
 
     def modality(self, item: Item) -> str:
         return self._modality.get(item.image_id, "")
@@ -67,24 +104,45 @@ class Pool:
         """Whether a good item gives the same answer to the same question about the same picture."""
         return (item.image_id, plain(item.question), plain(item.key_text)) in self._said
 
-    def other_items(self, item: Item, *, apart: bool) -> list[Item]:
+    def other_items(self, item: Item, *, apart: bool) -> Sequence[Item]:
         """Of another type and about another picture; `apart`: of types that can not be mistaken for each other."""
-        own = item.question_type
-        types = [t for t in QuestionType if t is not own and (not apart or frozenset((own, t)) in APART)]
-        return [other for t in types for other in self._of_type.get(t, []) if other.image_id != item.image_id]
+        others, of_image = self._of_other_types(item.question_type, apart)
+        return _Without(others, of_image.get(item.image_id, []))
 
     def other_picture(self, item: Item, rng: Random) -> str | None:
         """A picture of which it is known that the key of this item is not true of it: the nearest in the look, else
         one of the same modality, else any."""
         if asks_for_exception(item.question):
             return None
-        known = self._denied_by.get(_answer(item, item.key_text), set())
-        able = [image for image in sorted(known) if image != item.image_id and self._false_of(item, image)]
-        near = self._nearest(item.image_id, able)
-        own = self._modality.get(item.image_id)
-        alike = [image for image in able if own and self._modality.get(image) == own]
-        choice = near or alike or able
+        known, of_modality = self._denying(item)
+        alike = of_modality.get(self._modality.get(item.image_id, ""), [])
+        able = _without(known, item.image_id)
+        choice = self._nearest(item.image_id, able) or _without(alike, item.image_id) or able
         return rng.choice(choice) if choice else None
+
+    def _of_other_types(self, own: QuestionType, apart: bool) -> tuple[list[Item], dict[str, list[int]]]:
+        """And the places of each picture's items among them."""
+        if (own, apart) not in self._others:
+            types = [t for t in QuestionType if t is not own and (not apart or frozenset((own, t)) in APART)]
+            others = [other for t in types for other in self._of_type.get(t, [])]
+            places = defaultdict[str, list[int]](list)
+            for place, other in enumerate(others):
+                places[other.image_id].append(place)
+            self._others[own, apart] = others, dict(places)
+        return self._others[own, apart]
+
+    def _denying(self, item: Item) -> tuple[list[str], dict[str, list[str]]]:
+        """Pictures of which the key of this item is not true, in order; of all, and of each modality that is known."""
+        asked = _answer(item, item.key_text), item.key_text
+        if asked not in self._deniers:
+            known = sorted(self._denied_by.get(asked[0], set()))
+            able = [image for image in known if self._false_of(item, image)]
+            of_modality = defaultdict[str, list[str]](list)
+            for image in able:
+                if modality := self._modality.get(image):
+                    of_modality[modality].append(image)
+            self._deniers[asked] = able, dict(of_modality)
+        return self._deniers[asked]
 
     def _show(self, item: Item) -> None:
         self._of_type[item.question_type].append(item)
@@ -99,9 +157,11 @@ class Pool:
     def _false_of(self, item: Item, image: str) -> bool:
         return not any(same_answer(key, item.key_text) for key in self._keys[image, item.question_type])
 
-    def _nearest(self, image: str, able: list[str]) -> list[str]:
+    def _nearest(self, image: str, able: Sequence[str]) -> list[str]:
+        if image not in self._looks:
+            return []
         seen = [other for other in able if other in self._looks]
-        if image not in self._looks or not seen:
+        if not seen:
             return []
         own = np.asarray(self._looks[image], np.float64)
         apart = np.linalg.norm(np.stack([np.asarray(self._looks[other], np.float64) for other in seen]) - own, axis=1)

@@ -168,8 +168,9 @@ class Registry:
             raise self._moved(role, expected_current, current)
         return self._move(role, len(moves), "promote", model_id, current, reason, expected_current)
 
-    def rollback(self, role: Role, *, reason: str) -> Move:
-        """Back to the champion before this one; again, and further back; before the first one there is none."""
+    def rollback(self, role: Role, *, reason: str, expected_current: str | None = None) -> Move:
+        """Back to the champion before this one; again, and further back; before the first one there is none.
+        With `expected_current`, provided that this still is the champion."""
         moves = self.history(role)
         stack: list[str | None] = [None]
         for move in moves:
@@ -183,6 +184,8 @@ class Registry:
                 kept="the champion stays unset",
                 next_command="medgr2 models",
             )
+        if expected_current not in (None, stack[-1]):
+            raise self._moved(role, expected_current, stack[-1])
         return self._move(role, len(moves), "rollback", stack[-2], stack[-1], reason, stack[-1])
 
     def _move(

@@ -141,11 +141,14 @@ def _promote(registry: Registry, night: Night, candidate: str, reason: str) -> s
 
 
 def _withdraw(registry: Registry, night: Night, reason: str) -> str:
-    before = any(move.action == "rollback" and move.reason == reason for move in registry.history(Role.REWARD))
-    if not before and not _in_force(registry, registry.champion(Role.REWARD), night):
-        return "kept the reward before it"
-    if not before:
-        registry.rollback(Role.REWARD, reason=reason)
+    if not any(move.action == "rollback" and move.reason == reason for move in registry.history(Role.REWARD)):
+        current = registry.champion(Role.REWARD)
+        if not _in_force(registry, current, night):
+            return "kept the reward before it"
+        try:
+            registry.rollback(Role.REWARD, reason=reason, expected_current=current)
+        except ConflictError as moved:
+            return f"the reward in force does harm, and was not withdrawn: {moved.what}"
     return f"the reward in force is withdrawn: {reason}"
 
 

@@ -89,6 +89,16 @@ def test_the_first_champion_is_taken_back_too(registry: Registry) -> None:
     assert [m.replaced for m in registry.history(Role.POLICY)] == [None, a, None, b, None]
 
 
+def test_only_the_champion_that_was_looked_at_is_taken_back(registry: Registry) -> None:
+    a, b = (registry.register(entry(x * 64)) for x in "ab")
+    registry.promote(Role.POLICY, a, reason="first", expected_current=None)
+    registry.promote(Role.POLICY, b, reason="by hand, meanwhile", expected_current=a)
+    with pytest.raises(ConflictError, match=f"is {b[:12]}, not {a[:12]}"):
+        registry.rollback(Role.POLICY, reason="a does harm", expected_current=a)
+    assert registry.champion(Role.POLICY) == b
+    assert registry.rollback(Role.POLICY, reason="b does harm", expected_current=b).model_id == a
+
+
 def test_moves_of_an_older_release_are_read(registry: Registry, tmp_path: Path) -> None:
     a, b = (registry.register(entry(x * 64)) for x in "ab")
     for number, (action, model_id, replaced) in enumerate(

@@ -161,6 +161,24 @@ def test_one_in_force_that_lets_canaries_through_is_withdrawn_and_only_once(cour
     assert court.registry.champion(Role.REWARD) == first, "killed and run again, no second one is withdrawn"
 
 
+def test_one_that_is_promoted_by_hand_at_this_very_moment_is_not_withdrawn_for_it(
+    court: Court, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    court.in_force("a", KNOWS)
+    court.canaries_shine = True
+    candidate, other = court.reward("c", KNOWS), court.reward("b", KNOWS)
+    really = Registry.rollback
+
+    def late(registry: Registry, role: Role, **how: Any) -> Any:
+        registry.promote(role, other, reason="by hand", expected_current=registry.champion(role))
+        return really(registry, role, **how)
+
+    monkeypatch.setattr(Registry, "rollback", late)
+    _, decision = court.try_it(candidate, "a")
+    assert decision.startswith("the reward in force does harm, and was not withdrawn: the champion of reward is ")
+    assert court.registry.champion(Role.REWARD) == other
+
+
 def test_the_first_reward_is_withdrawn_to_none(court: Court) -> None:
     court.in_force("a", KNOWS)
     court.canaries_shine = True

@@ -43,6 +43,10 @@ def sit(
     registry, tau = Registry(workspace.store, workspace.lake), parameters.select.tau
     items = _Tried.of(workspace, night, parameters)
     artifact = str(registry.model(candidate)["artifact"])
+    if items.unread:
+        # Then every item is refused, and that all canaries are says nothing of the reward.
+        sets = ", ".join(sorted(items.unread))
+        return None, f"not tried: the evaluation set {sets} cannot be read, and refuses every canary"
     try:
         new, present = (items.seen_with(reward, announce) for reward in (artifact, night.reward))
     except DataError as few:
@@ -73,6 +77,7 @@ class _Tried:
     live: Sequence[Item]
     """Canaries past the gates."""
     caught: int
+    unread: frozenset[str]
     slices: Mapping[str, tuple[str, ...]]
 
     @classmethod
@@ -86,7 +91,7 @@ class _Tried:
         modality = {row["image_id"]: row["modality"] or "no modality" for row in rows}
         slices = {item.item_id: (modality[item.image_id], str(item.question_type)) for item in found.reviewed}
         caught = len(found.canaries) - len(found.live)
-        return cls(workspace, night, parameters, found.reviewed, found.live, caught, slices)
+        return cls(workspace, night, parameters, found.reviewed, found.live, caught, found.unread, slices)
 
     def seen_with(self, reward: str | None, announce: Announce) -> Opinions:
         """All other looks were taken during the night, and are found."""

@@ -60,8 +60,12 @@ class Court:
         self.canaries_shine = False
         self.verifiers: set[str | None] = set()
         found = SimpleNamespace(
-            reviewed=self.items[:AUDITS], live=self.items[AUDITS:], canaries=dict.fromkeys(range(CANARIES + 10))
+            reviewed=self.items[:AUDITS],
+            live=self.items[AUDITS:],
+            canaries=dict.fromkeys(range(CANARIES + 10)),
+            unread=frozenset(),
         )
+        self.found = found
         monkeypatch.setattr(reward_trial, "candidates", lambda *_: found)
         monkeypatch.setattr(reward_trial, "measure", self._measure)
 
@@ -231,3 +235,13 @@ def test_it_is_tried_with_all_that_the_night_judges_by(court: Court) -> None:
     """p(valid) with the other family's opinion is another p than without it."""
     court.try_it(court.reward("a", KNOWS), verifier="served:other")
     assert court.verifiers == {"served:other"}
+
+
+def test_canaries_that_every_gate_refuses_unread_are_no_proof(court: Court) -> None:
+    """An evaluation set that cannot be read refuses every item: whatever the reward says, all canaries are caught."""
+    court.found.unread, court.found.live = frozenset({"slake"}), []
+    candidate = court.reward("a", KNOWS)
+    gate, decision = court.try_it(candidate)
+    assert gate is None
+    assert decision.startswith("not tried: the evaluation set slake cannot be read")
+    assert court.registry.champion(Role.REWARD) is None

@@ -89,13 +89,17 @@ class RewardTrainWorker:
         found = reward_evidence.read(self._lake, self._store, source, str(cell.inputs["evidence"]))
         fold = folds(self._lake, (one.item.image_id for one in found))
         seen = [one for one in found if fold[one.item.image_id] != cell.inputs["fold"]]
+        images = images_of(self._lake, {one.item.image_id for one in seen})
+        for image in images:
+            self._images.path(image)  # a damaged one can be restored: that is no verdict on the lessons
+        modality = {image: str(row["modality"] or "") for image, row in images.items()}
         settings = self._plan.settings
         settings = settings.model_copy(update={"seed": settings.seed + int(cell.inputs["member"])})
-        return lambda out: train_reward(base, self._examples(seen, settings), out, settings)
+        return lambda out: train_reward(base, self._examples(seen, modality, settings), out, settings)
 
-    def _examples(self, seen: Sequence[Witnessed], settings: RewardSettings) -> list[RewardExample]:
-        images: dict[str, Any] = images_of(self._lake, {one.item.image_id for one in seen})
-        modality = {image_id: row["modality"] or "" for image_id, row in images.items()}
+    def _examples(
+        self, seen: Sequence[Witnessed], modality: Mapping[str, str], settings: RewardSettings
+    ) -> list[RewardExample]:
         pool = Pool((one.item for one in seen if one.holds), modality)
         return [
             RewardExample(

@@ -115,6 +115,8 @@ class TrainWorker:
         def prepare() -> Training:
             parent = materialise(self._recipe.model, self._settings).folder
             lessons = read_lessons(self._lake, self._sources(cell))
+            for lesson in lessons:
+                self._images.path(lesson.image_id)  # a damaged one can be restored: that is no verdict on the data
             return lambda out: self._taught(cell, parent, lessons, out)
 
         return train_once(cell, self._settings, self._store, prepare)

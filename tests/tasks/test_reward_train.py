@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from medgr2.models.registry import Registry, Source
 from medgr2.models.reward_lessons import Witness
 from medgr2.models.reward_model import RewardModel
 from medgr2.models.reward_training import RewardExample, RewardSettings
-from medgr2.schemas.errors import DataError
+from medgr2.schemas.errors import DataError, NightStoppedError
 from medgr2.schemas.parameters import RefreshParameters, TrainParameters
 from medgr2.schemas.reports import Plan
 from medgr2.schemas.vocabulary import Role
@@ -130,6 +131,22 @@ def test_one_picture_teaches_one_half_and_the_other_has_no_lesson(
     artifact, why, _ = trained(workspace, night_of(room), told, plan)
     assert artifact is None
     assert re.search("0 claims hold|no row was given", why)
+
+
+def test_a_damaged_picture_is_no_verdict_on_the_lessons(room: Any, workspace: Workspace, told: Told) -> None:
+    """Restored, it teaches: a cell that was told to be untrainable would be so for ever."""
+    (image,) = room.lake.read("items", ["image_id"], {"item_id": min(told)})["image_id"].to_pylist()
+    path = room.images.path(image)
+    kept = path.read_bytes()
+    path.write_bytes(b"not a picture")
+    plan = SMALL.model_copy(update={"members": 1})
+    with pytest.raises(NightStoppedError, match="cells failed"):
+        trained(workspace, night_of(room), told, plan)
+    path.write_bytes(kept)
+    once_more = room.settings.compute.model_copy(update={"attempts": 2})
+    workspace = replace(workspace, settings=room.settings.model_copy(update={"compute": once_more}))
+    artifact, why, _ = trained(workspace, night_of(room), told, plan)
+    assert (artifact is not None, why) == (True, "")
 
 
 def test_a_reward_without_a_member_for_a_fold_is_none(room: Any, tmp_path: Path) -> None:

@@ -47,6 +47,22 @@ def test_trained_once_and_reused_from_then_on(room: Any) -> None:
     assert not any(p.suffix in {".pt", ".pth", ".bin"} for p in folder.rglob("*"))
 
 
+def test_a_damaged_picture_is_a_failure_that_can_be_mended(room: Any) -> None:
+    """As a verdict on the data it would stand for ever, also when the picture is restored."""
+    sources = lessons_of(room)
+    (image,) = room.lake.read("items", ["image_id"], {"origin": "human"})["image_id"].to_pylist()
+    path = room.images.path(image)
+    kept = path.read_bytes()
+    path.write_bytes(b"not a picture")
+    recipe = train_recipe(SFT, room.base)
+    cell = train_cell(recipe, room.lake, sources)
+    assert room.run(recipe, WORKER, [cell])[cell.key].verdict is Verdict.FAILED
+    path.write_bytes(kept)
+    once_more = room.settings.compute.model_copy(update={"attempts": 2})
+    room.settings = room.settings.model_copy(update={"compute": once_more})
+    assert room.run(recipe, WORKER, [cell])[cell.key].verdict is Verdict.ACCEPTED
+
+
 def test_a_note_in_the_cache_is_no_model_in_the_store(room: Any) -> None:
     sources = lessons_of(room)
     recipe = train_recipe(SFT, room.base)

@@ -15,7 +15,7 @@ from medgr2.infra.objects import ObjectStore
 from medgr2.infra.settings import Settings
 from medgr2.schemas.cells import Cell, Outcome
 from medgr2.schemas.digest import sha256_hex
-from medgr2.schemas.errors import ConflictError, DataError
+from medgr2.schemas.errors import DataError, NightStoppedError
 
 Training = Callable[[Path], dict[str, Any]]
 """Trains into the folder, which it makes, and tells what there is to measure."""
@@ -61,5 +61,11 @@ def _alone(scratch: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ConflictError("another process is training this very cell", where=str(scratch)) from None
+            # Stops the stage: as a failure it would cost the cell a try each time that somebody asks.
+            raise NightStoppedError(
+                "another process is training this very model",
+                where=str(scratch),
+                kept="everything that is finished, and what the other one has trained so far",
+                next_command="wait until it has ended, then give the same command again: what it finished is found",
+            ) from None
         yield

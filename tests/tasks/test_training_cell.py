@@ -1,0 +1,41 @@
+"""One training, one cell: two processes that want the same one do not write into each other's checkpoints."""
+
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medgr2.models.sft import SftSettings
+from medgr2.schemas.errors import NightStoppedError
+from medgr2.schemas.vocabulary import Role, Verdict
+from medgr2.tasks.train import WORKER, TrainPlan, train_cell, train_recipe
+from medgr2.tasks.training_cell import train_once
+
+SFT = TrainPlan(role=Role.POLICY, sft=SftSettings(steps=2, batch=2))
+
+
+def test_a_cell_that_another_process_trains_is_waited_for_and_costs_no_try(room: Any) -> None:
+    """Else whoever asks three times meanwhile gives the cell up, and a loop that was killed never goes on."""
+    source = room.source("nightly", [room.item(room.picture(n), n) for n in range(3)])
+    recipe = train_recipe(SFT, room.base)
+    cell = train_cell(recipe, room.lake, [source])
+    locks: list[Path] = []
+
+    def note(out: Path) -> dict[str, Any]:
+        locks.append(out.parent / "lock")
+        out.mkdir()
+        (out / "config.json").write_text("{}")
+        return {}
+
+    train_once(cell, room.settings, room.store, lambda: note)
+    (locks[0].parent / "done.json").unlink()
+    with locks[0].open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for _ in range(3):
+            with pytest.raises(NightStoppedError, match="another process is training") as busy:
+                room.run(recipe, WORKER, [cell])
+            assert "same command again" in busy.value.next_command
+    assert room.run(recipe, WORKER, [cell])[cell.key].verdict is Verdict.ACCEPTED

@@ -104,6 +104,9 @@ def _against(found: GateReport, rows: Sequence[Judged]) -> tuple[str, ...]:
         )
     if all(abs(row.candidate - row.present) < NO_CHANGE for row in rows):
         reasons.append("it changes no p(valid): nothing is gained by asking it")
+    elif found.auroc is not None and found.auroc_before is not None and found.auroc <= found.auroc_before:
+        # The calibration gives a coin next to no weight, so that it is not much worse: asked every night all the same.
+        reasons.append(f"AUROC {found.auroc:.3f} is no gain over {found.auroc_before:.3f}")
     if found.precision_low is None:
         reasons.append("nothing that was audited reaches tau")
     elif found.precision_low < PRECISION:

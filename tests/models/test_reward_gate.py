@@ -104,3 +104,11 @@ def test_a_slice_with_hardly_one_of_a_kind_stops_nothing() -> None:
     assert not any("odd" in reason for reason in decide([*rows, *odd], CANARIES, tau=0.8).reasons)
     four_more = [Judged(0.99, 0.01, False, ("CT", "odd")) for _ in range(4)]
     assert any("worse on odd" in reason for reason in decide([*rows, *odd, *four_more], CANARIES, tau=0.8).reasons)
+
+
+def test_one_that_is_not_much_worse_and_no_better_is_not_promoted() -> None:
+    """A reward that throws a coin: the calibration hardly listens to it, and it would be asked every night."""
+    present = audited(present=4.0)
+    nudged = [Judged(r.present + (-1e-3 if r.valid else 1e-3), r.present, r.valid, r.slices) for r in present]
+    (reason,) = decide(nudged, CANARIES, tau=0.8).reasons
+    assert "is no gain over" in reason

@@ -65,7 +65,8 @@ def _torn(rows: list[Row]) -> Iterator[str]:
     """A quarantined picture is in no split, and may yet tell that two patients are one."""
     groups, own = Groups(), defaultdict[str, set[str]](set)
     for row in rows:
-        keys = sorted({row["patient_key"], *(row["keys"] or ())} - {None})
+        # The parts of a file belong together also where nobody is named.
+        keys = sorted({row["patient_key"], row["origin"], *(row["keys"] or ())} - {None})
         for key in keys:
             groups.join(keys[0], key)
             if row["split"] != Split.QUARANTINED:

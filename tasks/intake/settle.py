@@ -21,16 +21,19 @@ def settle(case: Case, alike: list[tuple[str, str]], shares: Shares) -> None:
 
 
 def _bound(case: Case) -> Groups:
-    """Patients, studies and groups; bound to the splits that are held or told."""
+    """Patients, studies, groups and the parts of a file, which may name none; bound to the splits that are held or
+    told."""
     groups = Groups()
     for image, at in case.held_at.items():
         if case.in_use(image) and image not in case.held_back:
             groups.bind(("image", image), case.held["split"][at])
+            groups.join(("file", case.origin(image) or image), ("image", image))
             for key in case.keys_of(image):  # copies too: if two patients share a picture, they share a split
                 groups.join(("key", key), ("image", image))
     for image in case.owner:
         if image in case.held_back:
             continue
+        groups.join(("file", case.origin(image) or image), ("image", image))
         for key in case.keys_of(image):
             groups.join(("key", key), ("image", image))
         if split := case.told["split"][case.file(image)]:

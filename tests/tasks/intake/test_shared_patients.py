@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ingest_helpers import hospital, label, picture, settings
+from made_pictures import nifti
 from PIL import Image, PngImagePlugin
 
+from medgr2.infra.lake import Amendment
 from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.intake import IntakeParameters
@@ -135,3 +137,31 @@ def test_labels_and_headers_speak_of_the_same_patients(workspace: Workspace, tmp
     for n in range(20):
         assert split[sha256_hex(scans[f"{n}.dcm"])] == split[sha256_hex(photos[f"{n}.png"])]
     assert len(set(split.values())) > 1
+
+
+def volume(number: int) -> bytes:
+    """A file of four slices that look like nothing else, and that names nobody."""
+    voxels = np.random.default_rng(number).integers(0, 4000, (4, 24, 32)).astype("<i2")
+    return nifti()[:352] + voxels.tobytes()
+
+
+def test_the_slices_of_a_file_that_names_nobody_share_a_split(workspace: Workspace, tmp_path: Path) -> None:
+    files = {f"{n}.nii": volume(n) for n in range(16)}
+    take(workspace, tmp_path / "a", [label(name, patient_id="", split="") for name in files], files)
+    rows = workspace.lake.read("images", ["origin", "split"]).to_pylist()
+    of_file: dict[str, set[str]] = {}
+    for row in rows:
+        of_file.setdefault(row["origin"], set()).add(row["split"])
+    assert len(rows) > len(of_file) == 16
+    assert {len(found) for found in of_file.values()} == {1}
+    assert len(set.union(*of_file.values())) > 1, "not all in one split"
+    assert violations(workspace) == {}
+
+
+def test_slices_that_an_older_release_tore_apart_are_told(workspace: Workspace, tmp_path: Path) -> None:
+    take(workspace, tmp_path / "a", [label("v.nii", patient_id="")], {"v.nii": volume(1)})
+    (first, *_) = workspace.lake.read("images").to_pylist()
+    workspace.lake.amend(
+        "images", lambda _held: Amendment(replaces=True, parts=[[{**first, "split": "heldout"}]]), key="image_id"
+    )
+    assert violations(workspace) == {TORN: 1}

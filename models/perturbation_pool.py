@@ -18,6 +18,7 @@ from medgr2.schemas.items import Item
 from medgr2.schemas.vocabulary import QuestionType
 
 NEAR = 5  # pictures among which a swap chooses
+LOOKED_AT = 512  # of very many, some are near enough
 # Whose options answer no question of the other type, whatever they are.
 APART = frozenset(
     {
@@ -110,14 +111,14 @@ class Pool:
         return _Without(others, of_image.get(item.image_id, []))
 
     def other_picture(self, item: Item, rng: Random) -> str | None:
-        """A picture of which it is known that the key of this item is not true of it: the nearest in the look, else
-        one of the same modality, else any."""
+        """A picture of which it is known that the key of this item is not true of it: of the same modality where there
+        is one, and of these one of the nearest in the look."""
         if asks_for_exception(item.question):
             return None
         known, of_modality = self._denying(item)
-        alike = of_modality.get(self._modality.get(item.image_id, ""), [])
-        able = _without(known, item.image_id)
-        choice = self._nearest(item.image_id, able) or _without(alike, item.image_id) or able
+        alike = _without(of_modality.get(self._modality.get(item.image_id, ""), []), item.image_id)
+        able = alike or _without(known, item.image_id)
+        choice = self._nearest(item.image_id, able, rng) or able
         return rng.choice(choice) if choice else None
 
     def _of_other_types(self, own: QuestionType, apart: bool) -> tuple[list[Item], dict[str, list[int]]]:
@@ -157,10 +158,11 @@ class Pool:
     def _false_of(self, item: Item, image: str) -> bool:
         return not any(same_answer(key, item.key_text) for key in self._keys[image, item.question_type])
 
-    def _nearest(self, image: str, able: Sequence[str]) -> list[str]:
+    def _nearest(self, image: str, able: Sequence[str], rng: Random) -> list[str]:
         if image not in self._looks:
             return []
-        seen = [other for other in able if other in self._looks]
+        among = able if len(able) <= LOOKED_AT else rng.sample(able, LOOKED_AT)
+        seen = [other for other in among if other in self._looks]
         if not seen:
             return []
         own = np.asarray(self._looks[image], np.float64)

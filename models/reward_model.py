@@ -96,7 +96,7 @@ class Ensemble:
         return [Opinion(fmean(of_one), pstdev(of_one)) for of_one in scores]
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def load_reward(folder: Path, dtype: str = "float64", device: str = "cpu") -> RewardModel:
     """One a process and folder; a folder of the artifact store never changes."""
     return RewardModel(folder, dtype=dtype, device=device)

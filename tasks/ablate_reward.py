@@ -113,6 +113,7 @@ def one_seed(
         judge: _judged(workspace, night, how.model_copy(update={"judge": judge}), seed, looked, announce)
         for judge in get_args(Judge)
     }
+    measured = [i for i in measured if all(i in judged for judged in trained.values())]
     truth = {v["item_id"]: bool(v["valid"]) for v in ask([question_of(items[i]) for i in measured])}
     known = [
         Known(

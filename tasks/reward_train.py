@@ -26,12 +26,13 @@ from medgr2.models.reward_training import RewardExample, RewardSettings, train_r
 from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.tasks import reward_evidence
 from medgr2.tasks.lessons import images_of
+from medgr2.tasks.looks import looks_of
 from medgr2.tasks.reward_folds import FOLDS, folds
 from medgr2.tasks.score_reward import place
 from medgr2.tasks.training_cell import Training, train_once
 
 STAGE = "train-reward"
-CODE = "2"
+CODE = "3"
 WORKER = "medgr2.tasks.reward_train:RewardTrainWorker"
 
 
@@ -100,7 +101,7 @@ class RewardTrainWorker:
     def _examples(
         self, seen: Sequence[Witnessed], modality: Mapping[str, str], settings: RewardSettings
     ) -> list[RewardExample]:
-        pool = Pool((one.item for one in seen if one.holds), modality)
+        pool = Pool((one.item for one in seen if one.holds), modality, looks_of(self._lake, modality))
         return [
             RewardExample(
                 Claim(

@@ -157,6 +157,10 @@ def _columns(rows: Sequence[Judged]) -> tuple[Any, Any, Any]:
 
 
 def _auroc(valid: Any, p: Any) -> float:
-    from sklearn.metrics import roc_auc_score
+    """By ranks, ties sharing theirs: the bootstrap asks a thousand times, and scikit-learn takes ten times as long."""
+    import numpy as np
 
-    return float(roc_auc_score(valid, p))
+    _, place, counts = np.unique(p, return_inverse=True, return_counts=True)
+    ranks = (counts.cumsum() - (counts - 1) / 2)[place]
+    good = int(valid.sum())
+    return float((ranks[valid].sum() - good * (good + 1) / 2) / (good * (len(p) - good)))

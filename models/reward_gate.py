@@ -110,7 +110,9 @@ def _against(found: GateReport, rows: Sequence[Judged]) -> tuple[str, ...]:
     if found.precision_low is None:
         reasons.append("nothing that was audited reaches tau")
     elif found.precision_low < PRECISION:
-        reasons.append(f"precision {found.precision:.3f} at tau may be as low as {found.precision_low:.3f}")
+        reasons.append(
+            f"precision {found.precision:.3f} at tau may be as low as {found.precision_low:.4f}: below {PRECISION}"
+        )
     if found.ece is None or found.ece > ECE:
         reasons.append(f"ECE {found.ece:.3f} is above {ECE}")
     reasons += [f"worse on {name}: AUROC {was:.3f} -> {now:.3f}" for name, (was, now) in _worse(rows).items()]

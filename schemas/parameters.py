@@ -139,7 +139,7 @@ class TrainParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sft_steps: int = Field(default=150, ge=1)
+    sft_steps: int = Field(default=800, ge=1)
     sft_batch: int = Field(default=16, ge=1)
     sft_learning_rate: float = Field(default=3e-4, gt=0)
     grpo_steps: int = Field(default=20, ge=0, description="0 leaves GRPO out.")

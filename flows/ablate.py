@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import SecretStr
+
 from medgr2.flows.embedded import ask_reviewer, build, embedded_world
 from medgr2.flows.intake import take_in
 from medgr2.infra.settings import Settings
@@ -28,7 +30,11 @@ def reward_of_seed(settings: Settings, seed: int, images: int, audits: int, judg
     build(world, seed, images)
     root = f"{settings.storage.root.rstrip('/')}/ablations/reward-{images}-{audits}/seed{seed}"
     storage = settings.storage.model_copy(update={"root": root})
-    workspace = open_workspace(settings.model_copy(update={"storage": storage}))
+    # Patients that were drawn have nothing to hide, and a key of chance would cut other folds in every root.
+    privacy = settings.privacy.model_copy(
+        update={"patient_key": SecretStr(f"phantoms of the ablation, seed {seed:08d}")}
+    )
+    workspace = open_workspace(settings.model_copy(update={"storage": storage, "privacy": privacy}))
     take_in(
         workspace,
         str(world.hospital),

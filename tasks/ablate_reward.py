@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from medgr2.infra.workspace import Workspace
 from medgr2.models.blind_probe import probe
 from medgr2.models.calibration import quality
+from medgr2.models.registry import Source
 from medgr2.models.reward_table import Arm, Known, arms, as_it_is, at_tau
 from medgr2.models.signals import SIGNALS
 from medgr2.schemas.cycle_reports import RewardTrial
@@ -25,8 +26,10 @@ from medgr2.schemas.parameters import Judge, RefreshParameters, TrainParameters
 from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks import generate, reward_evidence, score_reward
 from medgr2.tasks.appraise import AskReviewer, appraise, question_of
+from medgr2.tasks.judge import newest
 from medgr2.tasks.night import Night, images_of, open_night
 from medgr2.tasks.reward import co_train, plan_of, train
+from medgr2.tasks.reward_train import RewardPlan
 from medgr2.tasks.select import select
 from medgr2.tasks.stage import Announce, run_and_record
 
@@ -104,13 +107,16 @@ def one_seed(
         item.item_id: item for item in generate.drafted(workspace, asked, images, model=night.generator, run=night.run)
     }
     rows = workspace.lake.read("scores", where={"run": night.run, "item_id": sorted(items)}).to_pylist()
-    newest = {row["item_id"]: row for row in sorted(rows, key=lambda row: (row["scored_at"], row["score_id"]))}
+    last = newest(rows)
     audited = set(workspace.lake.read("reviews", columns=["item_id"])["item_id"].to_pylist())
-    measured = [i for i, row in sorted(newest.items()) if all(row[name] is not None for name in SIGNALS)]
+    measured = [i for i, row in sorted(last.items()) if all(row[name] is not None for name in SIGNALS)]
     trial = co_train(workspace, night, parameters, how, seed, announce)
     looked = [items[i] for i in measured]
+    taught = reward_evidence.publish(workspace, night, reward_evidence.gather(workspace.lake, night))
     trained = {
-        judge: _judged(workspace, night, how.model_copy(update={"judge": judge}), seed, looked, announce)
+        judge: _judged(
+            workspace, night, plan_of(how.model_copy(update={"judge": judge}), seed), taught, looked, announce
+        )
         for judge in get_args(Judge)
     }
     measured = [i for i in measured if all(i in judged for judged in trained.values())]
@@ -118,7 +124,7 @@ def one_seed(
     known = [
         Known(
             i,
-            {name: newest[i][name] for name in SIGNALS} | {"rm": trained["default"][i]},
+            {name: last[i][name] for name in SIGNALS} | {"rm": trained["default"][i]},
             truth[i],
             i in audited,
         )
@@ -126,13 +132,13 @@ def one_seed(
         if i in truth
     ]
     rest = [one for one in known if not one.audited]
-    took = [float(newest[one.item_id]["verdict"] == Verdict.ACCEPTED) for one in rest]
+    took = [float(last[one.item_id]["verdict"] == Verdict.ACCEPTED) for one in rest]
     precision, kept = at_tau(took, [one.valid for one in rest], 0.5)
     tau = parameters.select.tau
-    nights = quality([newest[one.item_id]["p_valid"] for one in rest], [one.valid for one in rest])
+    nights = quality([last[one.item_id]["p_valid"] for one in rest], [one.valid for one in rest])
     paper = trained["paper"]
-    matched = {i: 0.8 * paper[i] + 0.2 * newest[i]["agree"] for i in measured}
-    accepted = [i for i in measured if newest[i]["verdict"] == Verdict.ACCEPTED]
+    matched = {i: 0.8 * paper[i] + 0.2 * last[i]["agree"] for i in measured}
+    accepted = [i for i in measured if last[i]["verdict"] == Verdict.ACCEPTED]
     return SeedResult(
         seed=seed,
         drafts=len(items),
@@ -142,7 +148,7 @@ def one_seed(
         accepted=len(accepted),
         precision=precision,
         kept=kept,
-        blind=fmean(newest[i]["blind"] for i in accepted) if accepted else 0.0,
+        blind=fmean(last[i]["blind"] for i in accepted) if accepted else 0.0,
         chance=fmean(1 / len(items[i].options) for i in accepted) if accepted else 0.0,
         canaries=report.canaries,
         canaries_rejected=report.canaries_rejected,
@@ -156,26 +162,24 @@ def one_seed(
             as_it_is("paper: R", paper, rest, tau),
             as_it_is("paper: 0.8 R + 0.2 match", matched, rest, tau),
         ),
-        batches=tuple(_batch(workspace, way, seed, items, newest, rest, parameters) for way in WAYS),
+        batches=tuple(_batch(workspace, way, seed, items, last, rest, parameters) for way in WAYS),
     )
 
 
 def _judged(
     workspace: Workspace,
     night: Night,
-    how: TrainParameters,
-    seed: int,
+    plan: RewardPlan,
+    taught: tuple[Source, str],
     items: Sequence[Item],
     announce: Announce,
 ) -> dict[str, float]:
     """By item, what members say of it that never saw its picture."""
-    lake = workspace.lake
-    source, evidence = reward_evidence.publish(workspace, night, reward_evidence.gather(lake, night))
-    artifact, why = train(workspace, night, plan_of(how, seed), source, evidence, announce)
+    artifact, why = train(workspace, night, plan, *taught, announce)
     if artifact is None:
         raise DataError(f"the reward could not be trained: {why}", where=night.run, kept="the night")
     exams = [(item.item_id, item) for item in items]
-    request, cells = score_reward.asked_for(artifact, exams, run=night.run, lake=lake)
+    request, cells = score_reward.asked_for(artifact, exams, run=night.run, lake=workspace.lake)
     outcomes = run_and_record(request, cells, workspace, announce).outcomes
     found = {item_id: outcomes[cell.key].value for (item_id, _), cell in zip(exams, cells, strict=True)}
     return {item_id: float(value["rm"]) for item_id, value in found.items() if value is not None}
@@ -186,14 +190,14 @@ def _batch(
     way: str,
     seed: int,
     items: Mapping[str, Item],
-    newest: Mapping[str, Mapping[str, Any]],
+    last: Mapping[str, Mapping[str, Any]],
     rest: Sequence[Known],
     parameters: RefreshParameters,
 ) -> Batch:
     images = workspace.lake.read("images", columns=["image_id", "modality"]).to_pylist()
     chosen = select(
         items.values(),
-        newest.values(),
+        last.values(),
         modality={row["image_id"]: row["modality"] for row in images},
         held=(),
         parameters=parameters.select.model_copy(update=WAYS[way]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from medgr2.infra.compute import Resources
@@ -16,6 +15,7 @@ from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.items import Draft
 from medgr2.schemas.parameters import EMBEDDED, GenerateParameters
 from medgr2.tasks.stage_request import StageRequest
+from medgr2.tasks.talks import talk
 
 WORKER = "medgr2.tasks.drafting:GenerateWorker"
 BATCH = 32
@@ -89,23 +89,7 @@ class GenerateWorker:
     def __call__(self, cells: Iterable[Cell | None]) -> Iterator[Outcome]:
         from medgr2.models.generator import draft_conversation
 
-        begun: dict[str, Cell] = {}
-
-        def conversations() -> Iterator[Any]:
-            for cell in cells:
-                if cell is None:
-                    yield None
-                else:
-                    begun[cell.key] = cell
-                    yield cell.key, draft_conversation(self._wish(cell), self._manner)
-
-        for held in self._engine.hold(conversations()):
-            cell = begun.pop(held.name)
-            if held.trouble is not None:
-                outcome = Outcome.failed(cell, held.trouble.reason, held.trouble.detail)
-            else:
-                outcome = self._outcome(cell, held.result)
-            yield replace(outcome, usage=held.usage)
+        return talk(self._engine, cells, lambda cell: draft_conversation(self._wish(cell), self._manner), self._outcome)
 
     def _wish(self, cell: Cell) -> Any:
         from medgr2.models.generator import Wish

@@ -22,8 +22,8 @@ from medgr2.tasks.lessons import source_of
 from medgr2.tasks.night import Night
 from medgr2.tasks.stage import Announce, StageRequest, run_and_record
 from medgr2.tasks.train import WORKER, TrainPlan, registration, train_cell, train_recipe
+from medgr2.tasks.training_cell import training_request
 
-TRAIN_DEADLINE_SECONDS = 12 * 3600.0
 CONDITIONS = (Condition.IMAGE, Condition.BLANK, Condition.SWAPPED)
 
 
@@ -76,14 +76,7 @@ def _train(
     parent = registry.model(parent_id)
     recipe = train_recipe(plan, parent["artifact"])
     cell = train_cell(recipe, workspace.lake, sources)
-    request = StageRequest(
-        recipe=recipe,
-        worker=WORKER,
-        batch_size=1,
-        run=night.run,
-        failure_limit=0.0,
-        deadline_seconds=TRAIN_DEADLINE_SECONDS,
-    )
+    request = training_request(recipe, WORKER, night.run)
     outcome = run_and_record(request, [cell], workspace, announce).outcomes[cell.key]
     if outcome.verdict is not Verdict.ACCEPTED:
         return None

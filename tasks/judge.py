@@ -67,17 +67,20 @@ def judge(
     return rows
 
 
+def newest(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of rows of `scores` the last of each item, which is what holds."""
+    return {row["item_id"]: row for row in sorted(rows, key=lambda row: (row["scored_at"], row["score_id"]))}
+
+
 def record_judgements(lake: Lake, rows: Iterable[Mapping[str, Any]], run: str) -> int:
     """Append what is new in this run. Judged as before, nothing is added; judged anew, even back to an older verdict,
     a row is added after the older ones, so that the newest row of a run and item always is what holds."""
     judged = list(rows)
     stored = lake.read("scores", where={"run": run, "item_id": sorted(row["item_id"] for row in judged)})
-    newest: dict[str, dict[str, Any]] = {}
-    for row in sorted(stored.to_pylist(), key=lambda row: (row["scored_at"], row["score_id"])):
-        newest[row["item_id"]] = row
+    held = newest(stored.to_pylist())
     fresh = []
     for row in judged:
-        before = newest.get(row["item_id"])
+        before = held.get(row["item_id"])
         if before is not None and _content(before) == _content(row):
             continue
         chained = digest_of([_content(row), run, before["score_id"] if before else ""])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +19,11 @@ def looks_of(lake: Lake, images: Iterable[str]) -> dict[str, NDArray[np.float32]
     """Of those that have a fingerprint of this release and are not flat: their local contrast, made coarse."""
     rows = lake.read("images", ["image_id", "fingerprint"], {"image_id": sorted(set(images))}).to_pylist()
     known = {row["image_id"]: row["fingerprint"] for row in rows if comparable(row["fingerprint"])}
-    looks: dict[str, NDArray[np.float32]] = {}
-    for names in batched(known, AT_ONCE):
+    ids, looks = list(known), dict[str, NDArray[np.float32]]()
+    for start in range(0, len(known), AT_ONCE):
+        names = ids[start : start + AT_ONCE]
         pixels, flat = unpack([known[name] for name in names])
         step = SIDE // COARSE
         coarse = local_contrast(pixels).reshape(-1, COARSE, step, COARSE, step).mean(axis=(2, 4), dtype=np.float32)
         looks |= {name: look.ravel() for name, look, is_flat in zip(names, coarse, flat, strict=True) if not is_flat}
     return looks
-
-
-def batched(names: Iterable[str], size: int) -> Iterator[tuple[str, ...]]:
-    """As itertools has it from Python 3.12 on."""
-    rest = iter(names)
-    while part := tuple(islice(rest, size)):
-        yield part

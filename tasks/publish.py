@@ -11,6 +11,7 @@ from medgr2.schemas.probe import Probed
 from medgr2.schemas.reports import Diversity, PublishReport
 from medgr2.schemas.vocabulary import Split, Verdict
 from medgr2.tasks.generate import drafted
+from medgr2.tasks.judge import newest
 from medgr2.tasks.night import Night, images_of
 from medgr2.tasks.outdated import outdated
 from medgr2.tasks.review import settled, standing_verdicts
@@ -45,17 +46,18 @@ def publish(
     refused.update(lake.read("items", ["item_id"], {"image_id": barred})["item_id"].to_pylist())
     # And what is asked of a picture that was replaced, or was written from facts that have been corrected.
     refused.update(outdated(lake))
-    newest: dict[str, dict[str, object]] = {}
     scores = lake.read("scores", where={"run": night.run}).to_pylist()
-    for row in sorted(scores, key=lambda row: (row["scored_at"], row["score_id"])):
-        newest[row["item_id"]] = row | {"verdict": Verdict.REJECTED.value} if row["item_id"] in refused else row
+    judged_last = {
+        item_id: row | {"verdict": Verdict.REJECTED.value} if item_id in refused else row
+        for item_id, row in newest(scores).items()
+    }
     held: list[str] = []
     if night.history is not None:
         held = versions.members(lake, versions.resolve(lake, f"{night.dataset}@{night.history}"))
     published = versions.versions(lake, night.dataset)
     # More than the night's history, when it has published before.
     remove = sorted(refused.intersection(versions.members(lake, published[-1]))) if published else []
-    chosen = select(items, newest.values(), modality=modality, held=held, parameters=parameters.select)
+    chosen = select(items, judged_last.values(), modality=modality, held=held, parameters=parameters.select)
     batch = set(chosen.add)
     probed = probe(item for item in items if item.item_id in batch) if batch else None
     if probed is not None and probed.verdict is Probed.LEAKS:

@@ -13,9 +13,8 @@ from medgr2.tasks import reward_evidence
 from medgr2.tasks.night import Night
 from medgr2.tasks.reward_train import CODE, WORKER, RewardPlan, assemble, reward_cells, reward_recipe
 from medgr2.tasks.reward_trial import sit
-from medgr2.tasks.stage import Announce, StageRequest, run_and_record
-
-TRAIN_DEADLINE_SECONDS = 12 * 3600.0
+from medgr2.tasks.stage import Announce, run_and_record
+from medgr2.tasks.training_cell import training_request
 
 
 def co_train(
@@ -64,14 +63,7 @@ def train(
     """The reward's artifact, or why there is none. Members that were trained before are found."""
     recipe = reward_recipe(plan, night.base)
     cells = reward_cells(recipe, source, evidence)
-    request = StageRequest(
-        recipe=recipe,
-        worker=WORKER,
-        batch_size=1,
-        run=night.run,
-        failure_limit=0.0,
-        deadline_seconds=TRAIN_DEADLINE_SECONDS,
-    )
+    request = training_request(recipe, WORKER, night.run)
     outcomes = run_and_record(request, list(cells.values()), workspace, announce).outcomes
     made: dict[str, str] = {}
     for where, cell in cells.items():

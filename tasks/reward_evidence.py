@@ -24,6 +24,7 @@ from medgr2.schemas.parameters import REWARD_LESSONS, SEED
 from medgr2.schemas.reports import DatasetVersion
 from medgr2.schemas.vocabulary import Origin, Split
 from medgr2.tasks.gate_context import members_of
+from medgr2.tasks.judge import newest
 from medgr2.tasks.lessons import read_lessons, source_of
 from medgr2.tasks.night import Night
 from medgr2.tasks.outdated import outdated, superseded
@@ -40,7 +41,7 @@ def gather(lake: Lake, night: Night) -> Told:
     not. What may not stay in the dataset teaches only by what people said of it."""
     told: Told = dict.fromkeys(members_of(lake, SEED), (True, Witness.AUTHOR))
     stale = outdated(lake)
-    for item_id, row in _newest(lake, night.dataset).items():
+    for item_id, row in _judged(lake, night.dataset).items():
         if row["agree"] in (0.0, 1.0) and "needs_no_image" not in row["reasons"] and item_id not in stale:
             told.setdefault(item_id, (row["agree"] == 1.0, Witness.SCORER))
     judged = settled(standing_verdicts(lake))
@@ -122,11 +123,10 @@ def _teachable(lake: Lake, told: Mapping[str, Any], judged: Mapping[str, bool]) 
     )
 
 
-def _newest(lake: Lake, dataset: str) -> dict[str, Mapping[str, Any]]:
+def _judged(lake: Lake, dataset: str) -> dict[str, dict[str, Any]]:
     """The last judgement of each item of the dataset's nights."""
     rows = lake.read("scores", ["item_id", "run", "agree", "reasons", "scored_at", "score_id"]).to_pylist()
-    of_dataset = (row for row in rows if row["run"].startswith(f"{dataset}/"))
-    return {row["item_id"]: row for row in sorted(of_dataset, key=lambda row: (row["scored_at"], row["score_id"]))}
+    return newest(row for row in rows if row["run"].startswith(f"{dataset}/"))
 
 
 def _key(digest: str) -> str:

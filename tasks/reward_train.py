@@ -16,7 +16,7 @@ from medgr2.infra.lake import Lake
 from medgr2.infra.opening import open_store
 from medgr2.infra.settings import Settings
 from medgr2.infra.workspace import Workspace
-from medgr2.models.judging import JUDGE, Claim
+from medgr2.models.judging import JUDGE
 from medgr2.models.model_ref import materialise
 from medgr2.models.perturbation_pool import Pool
 from medgr2.models.prompts import load_prompt
@@ -25,6 +25,7 @@ from medgr2.models.reward_lessons import Witnessed, lessons
 from medgr2.models.reward_training import RewardExample, RewardSettings, train_reward
 from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.tasks import reward_evidence
+from medgr2.tasks.claims import claim_about
 from medgr2.tasks.lessons import images_of
 from medgr2.tasks.looks import looks_of
 from medgr2.tasks.reward_folds import FOLDS, folds
@@ -103,16 +104,6 @@ class RewardTrainWorker:
     ) -> list[RewardExample]:
         pool = Pool((one.item for one in seen if one.holds), modality, looks_of(self._lake, modality))
         return [
-            RewardExample(
-                Claim(
-                    self._images.path(lesson.item.image_id),
-                    lesson.item.question,
-                    lesson.item.options,
-                    lesson.item.answer,
-                    lesson.item.rationale,
-                ),
-                lesson.target,
-                lesson.weight,
-            )
+            RewardExample(claim_about(lesson.item, self._images), lesson.target, lesson.weight)
             for lesson in lessons(seen, pool, settings.form, settings.seed)
         ]

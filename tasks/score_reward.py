@@ -11,11 +11,12 @@ from medgr2.infra.images import ImageStore
 from medgr2.infra.lake import Lake
 from medgr2.infra.opening import open_store
 from medgr2.infra.settings import Settings
-from medgr2.models.judging import JUDGE, Claim
+from medgr2.models.judging import JUDGE
 from medgr2.models.prompts import load_prompt
 from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.errors import DataError, NightStoppedError, NotFoundError, UsageError
 from medgr2.schemas.items import Item
+from medgr2.tasks.claims import claim_inputs, claim_of
 from medgr2.tasks.reward_folds import folds
 from medgr2.tasks.stage import StageRequest
 
@@ -34,12 +35,11 @@ def asked_for(
     reward: str, exams: Sequence[tuple[str, Item]], *, run: str, lake: Lake
 ) -> tuple[StageRequest, list[Cell]]:
     how, fold = recipe(reward), folds(lake, (item.image_id for _, item in exams))
-    fields = {"question", "options", "answer", "rationale"}
     cells = [
         how.cell(
             image=item.image_id,
             parents=(item_id,),
-            inputs=item.model_dump(mode="json", include=fields) | {"fold": fold[item.image_id]},
+            inputs=claim_inputs(item) | {"fold": fold[item.image_id]},
         )
         for item_id, item in exams
     ]
@@ -58,7 +58,7 @@ class RewardScoreWorker:
     def __call__(self, cells: Sequence[Cell]) -> Iterable[Outcome]:
         for fold, group in groupby(sorted(cells, key=_fold), key=_fold):
             of_fold = list(group)
-            opinions = self._ensemble(fold).judge([self._claim(cell) for cell in of_fold])
+            opinions = self._ensemble(fold).judge([claim_of(cell, self._images) for cell in of_fold])
             for cell, opinion in zip(of_fold, opinions, strict=True):
                 yield Outcome.accepted(cell, {"rm": opinion.mean, "rm_std": opinion.std})
 
@@ -76,15 +76,6 @@ class RewardScoreWorker:
                 next_command="medgr2 rollback reward, then medgr2 refresh under another --night: this one stays with "
                 "the reward that it began with",
             ) from e
-
-    def _claim(self, cell: Cell) -> Claim:
-        return Claim(
-            image_path=self._images.path(cell.image),
-            question=str(cell.inputs["question"]),
-            options=tuple(cell.inputs["options"]),
-            answer=str(cell.inputs["answer"]),
-            rationale=str(cell.inputs["rationale"]),
-        )
 
 
 def _fold(cell: Cell) -> int:

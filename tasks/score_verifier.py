@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from medgr2.infra.images import ImageStore
 from medgr2.infra.opening import open_store
 from medgr2.infra.settings import Settings
-from medgr2.models.judging import Claim
 from medgr2.models.prompts import load_prompt
 from medgr2.models.verifier import LIKELY, MAX_NEW_TOKENS, NO_VERDICT, VERIFY
 from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.items import Item
+from medgr2.tasks.claims import claim_inputs, claim_of
 from medgr2.tasks.stage import StageRequest
+from medgr2.tasks.talks import talk
 
 STAGE = "score-verifier"
 CODE = "1"
@@ -31,11 +31,8 @@ def asked_for(
 ) -> tuple[StageRequest, list[Cell]]:
     from medgr2.infra.compute_stream import room_for
 
-    how, fields = recipe(verifier), {"question", "options", "answer", "rationale"}
-    cells = [
-        how.cell(image=item.image_id, parents=(item_id,), inputs=item.model_dump(mode="json", include=fields))
-        for item_id, item in exams
-    ]
+    how = recipe(verifier)
+    cells = [how.cell(image=item.image_id, parents=(item_id,), inputs=claim_inputs(item)) for item_id, item in exams]
     worker = "medgr2.tasks.score_verifier:VerifierWorker"
     return StageRequest(recipe=how, worker=worker, run=run, in_flight=room_for(in_flight)), cells
 
@@ -51,38 +48,17 @@ class VerifierWorker:
         self._engine = open_served(recipe, settings.verifier, slow_pictures=settings.storage.is_s3)
 
     def __call__(self, cells: Iterable[Cell | None]) -> Iterator[Outcome]:
-        begun: dict[str, Cell] = {}
-
-        def conversations() -> Iterator[Any]:
-            for cell in cells:
-                if cell is None:
-                    yield None
-                else:
-                    begun[cell.key] = cell
-                    yield cell.key, self._conversation(cell)
-
-        for held in self._engine.hold(conversations()):
-            cell = begun.pop(held.name)
-            if held.trouble is not None:
-                outcome = Outcome.failed(cell, held.trouble.reason, held.trouble.detail)
-            elif isinstance(held.result, float):
-                outcome = Outcome.accepted(cell, {"verifier": held.result})
-            elif held.result == NO_VERDICT:
-                outcome = Outcome.rejected(cell, NO_VERDICT)  # asked at temperature 0, it would say the same again
-            else:
-                outcome = Outcome.failed(cell, str(held.result))
-            yield replace(outcome, usage=held.usage)
+        return talk(self._engine, cells, self._conversation, self._outcome)
 
     def _conversation(self, cell: Cell) -> Any:
         from medgr2.models.verifier import verify_conversation
 
-        return verify_conversation(self._recipe.prompt, lambda: self._claim(cell), cell.seed)
+        return verify_conversation(self._recipe.prompt, lambda: claim_of(cell, self._images), cell.seed)
 
-    def _claim(self, cell: Cell) -> Claim:
-        return Claim(
-            image_path=self._images.path(cell.image),
-            question=str(cell.inputs["question"]),
-            options=tuple(cell.inputs["options"]),
-            answer=str(cell.inputs["answer"]),
-            rationale=str(cell.inputs["rationale"]),
-        )
+    @staticmethod
+    def _outcome(cell: Cell, found: Any) -> Outcome:
+        if isinstance(found, float):
+            return Outcome.accepted(cell, {"verifier": found})
+        if found == NO_VERDICT:
+            return Outcome.rejected(cell, NO_VERDICT)  # asked at temperature 0, it would say the same again
+        return Outcome.failed(cell, str(found))

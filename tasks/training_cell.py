@@ -13,12 +13,21 @@ from typing import Any
 from medgr2.infra.artifacts import holds, put_folder
 from medgr2.infra.objects import ObjectStore
 from medgr2.infra.settings import Settings
-from medgr2.schemas.cells import Cell, Outcome
+from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.errors import DataError, NightStoppedError
+from medgr2.tasks.stage_request import StageRequest
 
+DEADLINE_SECONDS = 12 * 3600.0
 Training = Callable[[Path], dict[str, Any]]
 """Trains into the folder, which it makes, and tells what there is to measure."""
+
+
+def training_request(recipe: Recipe, worker: str, run: str) -> StageRequest:
+    """Any failure ends the stage: nothing goes on from a model that is not there."""
+    return StageRequest(
+        recipe=recipe, worker=worker, batch_size=1, run=run, failure_limit=0.0, deadline_seconds=DEADLINE_SECONDS
+    )
 
 
 def train_once(cell: Cell, settings: Settings, store: ObjectStore, prepare: Callable[[], Training]) -> Outcome:

@@ -14,6 +14,7 @@ from medgr2.models.perturbation_pool import Pool
 from medgr2.schemas.items import Item
 from medgr2.schemas.reports import AuditedShare
 from medgr2.schemas.vocabulary import Origin
+from medgr2.tasks.judge import newest
 from medgr2.tasks.night import Night
 from medgr2.tasks.review import audited_precision, standing_verdicts
 
@@ -63,11 +64,7 @@ def night_before(lake: Lake, night: Night) -> Figures | None:
     if not rows:
         return None
     run = max(rows, key=lambda row: (row["scored_at"], row["score_id"]))["run"]
-    newest = {
-        row["item_id"]: row
-        for row in sorted(rows, key=lambda row: (row["scored_at"], row["score_id"]))
-        if row["run"] == run
-    }
-    written = lake.read("items", ["item_id"], {"item_id": sorted(newest), "origin": Origin.GENERATED.value})
-    drafts = [newest[item_id] for item_id in written["item_id"].to_pylist()]
+    last = newest(row for row in rows if row["run"] == run)
+    written = lake.read("items", ["item_id"], {"item_id": sorted(last), "origin": Origin.GENERATED.value})
+    drafts = [last[item_id] for item_id in written["item_id"].to_pylist()]
     return figures_of(run, drafts, precision_of(lake, run))

@@ -13,6 +13,7 @@ import click
 
 from medgr2.flows.output import emit, emit_one
 from medgr2.infra.settings import load_settings
+from medgr2.schemas.parameters import TrainParameters
 
 FIRST_SEED = 101
 """Worlds that nothing was chosen on."""
@@ -28,7 +29,13 @@ def command() -> None:
 @click.option("--first-seed", default=FIRST_SEED, show_default=True, help="Seed of the first world.")
 @click.option("--images", default=400, show_default=True, type=click.IntRange(20), help="Training images of a world.")
 @click.option("--audits", default=200, show_default=True, type=click.IntRange(20, 2000), help="Audits of a night.")
-@click.option("--judge-steps", default=400, show_default=True, type=click.IntRange(1), help="Of each reward member.")
+@click.option(
+    "--judge-steps",
+    default=TrainParameters().judge_steps,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Of each reward member.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
 def reward(seeds: int, first_seed: int, images: int, audits: int, judge_steps: int, as_json: bool) -> None:
     """Signals alone, together, and each left out: AUROC, calibration and precision on items nobody audited."""

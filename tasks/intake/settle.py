@@ -27,18 +27,20 @@ def _bound(case: Case) -> Groups:
     for image, at in case.held_at.items():
         if case.in_use(image) and image not in case.held_back:
             groups.bind(("image", image), case.held["split"][at])
-            groups.join(("file", case.origin(image) or image), ("image", image))
-            for key in case.keys_of(image):  # copies too: if two patients share a picture, they share a split
-                groups.join(("key", key), ("image", image))
+            _tie(case, groups, image)
     for image in case.owner:
         if image in case.held_back:
             continue
-        groups.join(("file", case.origin(image) or image), ("image", image))
-        for key in case.keys_of(image):
-            groups.join(("key", key), ("image", image))
+        _tie(case, groups, image)
         if split := case.told["split"][case.file(image)]:
             groups.bind(("image", image), split)
     return groups
+
+
+def _tie(case: Case, groups: Groups, image: str) -> None:
+    groups.join(("file", case.origin(image) or image), ("image", image))
+    for key in case.keys_of(image):  # copies too: if two patients share a picture, they share a split
+        groups.join(("key", key), ("image", image))
 
 
 def _hold_back_torn(case: Case, groups: Groups) -> None:

@@ -25,7 +25,8 @@ from medgr2.models import prompts
 from medgr2.models.engines.seam import Request
 from medgr2.models.engines.transformers import TransformersEngine
 from medgr2.models.grpo import GrpoSettings, Prompt, in_band, train_grpo
-from medgr2.models.measures import Answer, decide, summarise
+from medgr2.models.measures import Answer, summarise
+from medgr2.models.promotion_gate import decide
 from medgr2.models.sft import Example, SftSettings, train_sft
 from medgr2.models.training import read_image, schedule
 

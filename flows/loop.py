@@ -18,7 +18,7 @@ from medgr2.schemas.digest import digest_of
 from medgr2.schemas.errors import DataError, NotFoundError
 from medgr2.schemas.parameters import LoopParameters, RefreshParameters
 from medgr2.schemas.reports import DatasetVersion
-from medgr2.tasks import improve, reward
+from medgr2.tasks import improve, promotion, reward
 from medgr2.tasks.night import Night, open_night
 
 
@@ -128,7 +128,7 @@ def train(night: Night, version: DatasetVersion, parameters: LoopParameters) -> 
 @task(cache_policy=NO_CACHE)
 def examine(night: Night, candidate: str) -> Exam:
     """Candidate and champion sit the same held-out exam; the champion is replaced only by a better one."""
-    exam = improve.sit(open_workspace(), night, candidate, announce)
+    exam = promotion.sit(open_workspace(), night, candidate, announce)
     get_run_logger().info(exam.line())
     return exam
 
@@ -144,7 +144,7 @@ def regenerate(night: Night, version: DatasetVersion, parameters: LoopParameters
     workspace = open_workspace()
     generator = improve.train_generator(workspace, night, version, parameters.train, parameters.seed, announce)
     if generator is not None:
-        improve.use_generator(workspace, night, generator)
+        promotion.use_generator(workspace, night, generator)
     return generator
 
 

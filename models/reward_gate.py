@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medgr2.models.calibration import expected_calibration_error
-from medgr2.models.measures import mcnemar
+from medgr2.models.paired import mcnemar
 from medgr2.models.precision import wilson
 from medgr2.schemas.cycle_reports import GateReport
 

@@ -20,7 +20,7 @@ from small_loop import parameters  # noqa: E402
 
 from medgr2.infra.versions import resolve  # noqa: E402
 from medgr2.infra.workspace import open_workspace  # noqa: E402
-from medgr2.tasks import improve  # noqa: E402
+from medgr2.tasks import improve, promotion  # noqa: E402
 from medgr2.tasks.appraise import appraise  # noqa: E402
 from medgr2.tasks.night import open_night  # noqa: E402
 
@@ -33,5 +33,5 @@ version = resolve(workspace.lake, "loop")
 candidate = improve.train_policy(workspace, night, version, how.train, 99, lambda plan: None)
 generator = improve.train_generator(workspace, night, version, how.train, 99, lambda plan: None)
 appraise(workspace, night, tonight, None, lambda plan: None)
-improve.sit(workspace, night, candidate, lambda plan: None)
+promotion.sit(workspace, night, candidate, lambda plan: None)
 print(json.dumps({"opened": sorted(opened), "modules": sorted(sys.modules), "trained": [candidate, generator]}))

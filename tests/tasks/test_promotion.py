@@ -12,7 +12,7 @@ from medgr2.models.measures import Answer, summarise
 from medgr2.models.registry import Registration, Registry
 from medgr2.schemas.reports import Plan
 from medgr2.schemas.vocabulary import Role
-from medgr2.tasks import improve
+from medgr2.tasks import promotion
 from medgr2.tasks.night import Night
 
 
@@ -39,22 +39,22 @@ def test_a_champion_that_moved_meanwhile_is_kept_and_the_loop_goes_on(
                 "condition": condition, "correct": model_id == candidate and condition == "image", "parsed": True,
             }
             for i in range(40)
-            for condition in improve.CONDITIONS
+            for condition in promotion.CONDITIONS
         ]  # fmt: skip
         seen = [Answer(r["item_id"], r["image_id"], "CT", "q", r["correct"], True) for r in rows]
         return summarise(seen), rows
 
-    monkeypatch.setattr(improve, "examine", examine)
+    monkeypatch.setattr(promotion, "examine", examine)
     night = Night(
         run="ds/one", dataset="ds", base_id=base, base="a" * 64, generator="a" * 64, scorer="a" * 64,
         champion_id=None, images="0" * 64, history=None,
     )  # fmt: skip
     registry.promote(Role.POLICY, other, reason="another loop was faster", expected_current=None)
     for _ in range(2):
-        exam = improve.sit(workspace, night, candidate, quiet)
+        exam = promotion.sit(workspace, night, candidate, quiet)
         assert exam.decision == "champion kept"
         assert "not unset as expected" in exam.reasons[-1]
         assert registry.champion(Role.POLICY) == other
     tomorrow = night.model_copy(update={"champion_id": other})
-    assert improve.sit(workspace, tomorrow, candidate, quiet).decision == "promoted"
+    assert promotion.sit(workspace, tomorrow, candidate, quiet).decision == "promoted"
     assert registry.champion(Role.POLICY) == candidate

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
+from medgr2.models.adapters import Adapters, LoraSettings
+from medgr2.models.chat_check import end_tokens, open_processor
+from medgr2.models.grpo_watch import refuse_fruitless, watch
+from medgr2.models.memory_need import refuse_too_little
 from medgr2.models.rewards import Judged, Preset, RewardScheme
+from medgr2.models.row_budget import Row, RowBudget
 from medgr2.models.training import (
     TrainerSettings,
     common_arguments,
@@ -19,6 +24,7 @@ from medgr2.models.training import (
     schedule,
     train_to_folder,
 )
+from medgr2.schemas.vocabulary import AnswerStyle
 
 BAND = (0.1, 0.95)
 
@@ -32,6 +38,8 @@ class Prompt:
     key: str
     options: int
     quality: float
+    item: str = ""
+    """By which it is named where it is left out."""
 
 
 class GrpoSettings(TrainerSettings):
@@ -45,6 +53,13 @@ class GrpoSettings(TrainerSettings):
     epsilon_high: float = Field(default=0.28, gt=0)
     beta: float = Field(default=0.0, ge=0, description="Weight of the KL penalty; 0 keeps no reference model.")
     reward: Preset = "default"
+    style: AnswerStyle = Field(default="think", description="In which replies are read; of the policy that begins.")
+    loss: Literal["dapo", "grpo", "dr_grpo"] = "dapo"
+    scale: Literal["none", "group", "batch"] = Field(default="none", description="What rewards are divided by.")
+    lora: LoraSettings | None = Field(default=None, description="Empty: every weight is trained.")
+    row_tokens: int | None = Field(
+        default=None, ge=16, description="Longest row, picture and longest reply included; empty: what can be read."
+    )
 
 
 def in_band(agree: float | None, low: float = BAND[0], high: float = BAND[1]) -> bool:
@@ -54,9 +69,15 @@ def in_band(agree: float | None, low: float = BAND[0], high: float = BAND[1]) ->
 
 def train_grpo(policy: Path, prompts: Sequence[Prompt], out: Path, settings: GrpoSettings) -> dict[str, Any]:
     """Train `policy` on the prompts into `out`. Equal arguments give equal bytes, also after a kill."""
+    refuse_too_little(policy, settings, settings.lora, reference=settings.beta > 0 and settings.lora is None)
+    given = [Row(p.item, p.image, p.user, settings.longest) for p in prompts]
+    unfit = RowBudget(policy, settings.row_tokens).unfit(given)
+    prompts = [p for place, p in enumerate(prompts) if place not in unfit]
+    ends = end_tokens(open_processor(policy), policy)
+    adapters = Adapters(settings.lora, settings.seed)
     plain = plain_text(policy)
     order = schedule([1.0] * len(prompts), settings.steps * settings.prompts * settings.accumulation, settings.seed)
-    scheme = RewardScheme(settings.reward, settings.longest)
+    scheme = RewardScheme(settings.reward, settings.longest, settings.style)
 
     def read(row: int) -> dict[str, Any]:
         prompt = prompts[row]
@@ -77,7 +98,10 @@ def train_grpo(policy: Path, prompts: Sequence[Prompt], out: Path, settings: Grp
         **_: Any,
     ) -> list[float]:
         rows = zip(completions, completion_ids, key, options, quality, strict=True)
-        return [scheme(Judged(said[0]["content"], len(ids), k, n, q)) for said, ids, k, n, q in rows]
+        return [
+            scheme(Judged(said[0]["content"], len(ids), k, n, q, bool(ids) and ids[-1] in ends))
+            for said, ids, k, n, q in rows
+        ]
 
     def arguments(scratch: Path) -> Any:
         from trl import GRPOConfig
@@ -89,8 +113,8 @@ def train_grpo(policy: Path, prompts: Sequence[Prompt], out: Path, settings: Grp
             num_generations=settings.generations,
             max_completion_length=settings.longest,
             temperature=settings.temperature,
-            loss_type="dapo",
-            scale_rewards="none",
+            loss_type=settings.loss,
+            scale_rewards=settings.scale,
             epsilon=settings.epsilon,
             epsilon_high=settings.epsilon_high,
             beta=settings.beta,
@@ -98,31 +122,37 @@ def train_grpo(policy: Path, prompts: Sequence[Prompt], out: Path, settings: Grp
             log_completions=False,
         )
 
+    def record(history: list[dict[str, Any]]) -> dict[str, Any]:
+        refuse_fruitless(history, finished=True)
+        left_out = {given[place].item or str(place): why for place, why in unfit.items()}
+        return _record(history) | {"prompts": len(prompts), "left_out": left_out, "trained": adapters.trained}
+
     return train_to_folder(
         policy,
         out,
         _trainer(),
         arguments,
         settings,
-        lambda history: _record(history, len(prompts)),
+        record,
+        dress=adapters.dress,
+        undress=adapters.undress,
         train_dataset=rows_dataset(order, read),
         reward_funcs=reward,
+        callbacks=[watch()],
     )
 
 
-def _record(history: list[dict[str, Any]], prompts: int) -> dict[str, Any]:
+def _record(history: list[dict[str, Any]]) -> dict[str, Any]:
     steps = [row for row in history if "reward" in row]
     flat = [row["frac_reward_zero_std"] for row in steps]
     rewards = [row["reward"] for row in steps]
     return {
         "method": "grpo",
-        "prompts": prompts,
         "first_reward": sum(rewards[:5]) / len(rewards[:5]),
         "last_reward": sum(rewards[-5:]) / len(rewards[-5:]),
         "groups_without_difference": sum(flat) / len(flat),
         "mean_length": sum(row["completions/mean_length"] for row in steps) / len(steps),
-        # All replies worth the same in every group: the gradient was zero and the model is its parent.
-        "warning": "no group ever differed in reward: nothing was learned" if min(flat) >= 1.0 else "",
+        "never_ended": sum(row["completions/clipped_ratio"] for row in steps) / len(steps),
     }
 
 

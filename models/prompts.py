@@ -6,24 +6,36 @@ The prompt text itself is part of a cell's key, so editing a prompt file makes n
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from medgr2.models.answer_forms import PLAIN as ANSWER
+from medgr2.models.answer_forms import parse_answer, reply_text
 from medgr2.schemas.errors import NotFoundError
 from medgr2.schemas.items import Draft
 from medgr2.schemas.vocabulary import LETTERS, QuestionType
 
+__all__ = [
+    "ANSWER",
+    "GENERATE_EMBEDDED",
+    "REPAIR",
+    "answering_text",
+    "chat",
+    "draft_text",
+    "generating_text",
+    "load_prompt",
+    "object_in",
+    "parse_answer",
+    "parse_draft",
+    "reply_text",
+]
+
 FOLDER = Path(__file__).with_name("prompt_texts")
 GENERATE_EMBEDDED = "generate.embedded.v1"
-ANSWER = "answer.v1"
 REPAIR = "repair.v1"
-
-_MARK = re.compile(r"</?(?:think|answer)\b[^>]*>", re.IGNORECASE)
-_REPLY = re.compile(r"(?:<think>(?P<think>.*)</think>)?\s*<answer>(?P<letter>[A-Z])</answer>", re.DOTALL)
 
 
 def load_prompt(name: str) -> str:
@@ -44,10 +56,6 @@ def answering_text(template: str, question: str, options: Sequence[str]) -> str:
     return template.format(question=question, options=listed)
 
 
-def reply_text(rationale: str, letter: str) -> str:
-    return f"<think>{rationale}</think><answer>{letter}</answer>"
-
-
 def draft_text(draft: Draft) -> str:
     """The line a generator should write for this draft."""
     body = {
@@ -62,19 +70,6 @@ def draft_text(draft: Draft) -> str:
 def chat(text: str) -> list[dict[str, Any]]:
     """One image and one text, in the form that chat templates read."""
     return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
-
-
-def parse_answer(text: str, n_options: int) -> str | None:
-    """The letter of a well-formed reply, else None: a reply that could be read two ways was not an answer.
-
-    Well-formed is an optional think block, then exactly one answer block that holds exactly one letter of the
-    options, and nothing else around them but white space.
-    """
-    found = _REPLY.fullmatch(text.strip())
-    if found is None or _MARK.search(found["think"] or ""):
-        return None
-    letter = found["letter"]
-    return letter if letter in LETTERS[:n_options] else None
 
 
 def parse_draft(text: str) -> Draft | str:

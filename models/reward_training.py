@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from medgr2.models.adapters import Adapters, LoraSettings
 from medgr2.models.judging import (
     HIGHEST,
     JUDGE,
@@ -48,13 +49,6 @@ class RewardExample:
     claim: Claim
     target: float
     weight: float = 1.0
-
-
-class LoraSettings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rank: int = Field(default=8, ge=1)
-    alpha: float = Field(default=16.0, gt=0)
 
 
 class RewardSettings(TrainerSettings):
@@ -140,8 +134,12 @@ class _Dressing:
     """The plain model with what is trained on it, and back."""
 
     def __init__(self, base: Path, settings: RewardSettings) -> None:
-        self._base, self._form, self._lora, self._seed = base, settings.form, settings.lora, settings.seed
-        self.trained = 0
+        self._base, self._form = base, settings.form
+        self._adapters = Adapters(settings.lora, settings.seed, whole=["reward_head"] if self._form == "head" else ())
+
+    @property
+    def trained(self) -> int:
+        return self._adapters.trained
 
     def dress(self, model: Any) -> Any:
         import torch
@@ -151,40 +149,19 @@ class _Dressing:
             model.reward_head = torch.nn.Linear(model.config.get_text_config().hidden_size, 1)
             torch.nn.init.zeros_(model.reward_head.weight)
             torch.nn.init.constant_(model.reward_head.bias, 0.5)
-        if self._lora is not None:
-            model = self._adapted(model, self._lora)
-        self.trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        return model
+        return self._adapters.dress(model)
 
     def plain(self, model: Any) -> Any:
-        return model.get_base_model() if self._lora is not None else model
+        return self._adapters.plain(model)
 
     def undress(self, model: Any, folder: Path) -> Any:
         from safetensors.torch import save_file
 
-        plain = model.merge_and_unload() if self._lora is not None else model
+        plain = self._adapters.undress(model, folder)
         if self._form == "head":
             save_file({k: v.contiguous() for k, v in plain.reward_head.state_dict().items()}, folder / HEAD)
             del plain.reward_head
         return plain
-
-    def _adapted(self, model: Any, lora: LoraSettings) -> Any:
-        import torch
-        from peft import LoraConfig, get_peft_model
-
-        # Adapters begin at random, and the trainer seeds only what comes after it.
-        torch.manual_seed(self._seed)
-        apart = {"reward_head", *(n for n, m in model.named_modules() if m is model.get_output_embeddings())}
-        linear = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and n not in apart]
-        return get_peft_model(
-            model,
-            LoraConfig(
-                r=lora.rank,
-                lora_alpha=lora.alpha,
-                target_modules=linear,
-                modules_to_save=["reward_head"] if self._form == "head" else None,
-            ),
-        )
 
 
 def _trainer(loss: Callable[[Any, dict[str, Any], Any], Any]) -> type[Any]:

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from medgr2.models.prompts import parse_answer
+from medgr2.models.answer_forms import parse_answer, well_formed
 from medgr2.schemas.errors import DataError
+from medgr2.schemas.vocabulary import AnswerStyle
 
-Preset = Literal["default", "paper"]
+Preset = Literal["default", "paper", "med-r1"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +23,14 @@ class Judged:
     options: int
     quality: float
     """p(valid) of the item, in [0, 1]."""
+    ended: bool = True
+    """Whether the model came to an end by itself, and was not cut off at the longest reply allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RewardScheme:
-    """`default` puts being right first. `paper` is the published mixture 0.8 R + 0.2 match, kept for comparison.
+    """`default` puts being right first. The published ones are kept for comparison: `paper` is 0.8 R + 0.2 match, and
+    `med-r1` one point for the right letter and one for the form.
 
     R of the paper is a reward model's grade; here the calibrated p(valid) of the item takes its place. It is the
     same for every reply to one prompt, so within a group only the match remains to learn from.
@@ -35,6 +39,7 @@ class RewardScheme:
     preset: Preset
     longest: int
     """Tokens a reply may have."""
+    style: AnswerStyle = "think"
 
     @property
     def soft_limit(self) -> int:
@@ -46,10 +51,13 @@ class RewardScheme:
         return min(1.0, max(0.0, (tokens - self.soft_limit) / (self.longest - self.soft_limit)))
 
     def __call__(self, reply: Judged) -> float:
-        letter = parse_answer(reply.text, reply.options)
+        # A reply that was cut off is no answer, also where the cut fell right behind a letter.
+        letter = parse_answer(reply.text, reply.options, self.style) if reply.ended else None
         right = float(letter == reply.key)
         if self.preset == "paper":
             value = 0.8 * reply.quality + 0.2 * right
+        elif self.preset == "med-r1":
+            value = right + float(reply.ended and well_formed(reply.text, reply.options, self.style))
         else:
             value = right + 0.1 * (letter is not None) + 0.2 * right * reply.quality - self.overlong(reply.tokens)
         if not math.isfinite(value):

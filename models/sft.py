@@ -9,6 +9,9 @@ from typing import Any
 
 from pydantic import Field
 
+from medgr2.models.adapters import Adapters, LoraSettings
+from medgr2.models.memory_need import refuse_too_little
+from medgr2.models.row_budget import Row, RowBudget
 from medgr2.models.training import (
     TrainerSettings,
     common_arguments,
@@ -28,18 +31,29 @@ class Example:
     user: str
     assistant: str
     weight: float = 1.0
+    item: str = ""
+    """By which it is named where it is left out."""
 
 
 class SftSettings(TrainerSettings):
     steps: int = Field(default=150, ge=1)
     batch: int = Field(default=16, ge=1, description="Examples a micro-batch.")
     learning_rate: float = Field(default=3e-4, gt=0)
+    lora: LoraSettings | None = Field(default=None, description="Empty: every weight is trained.")
+    row_tokens: int | None = Field(
+        default=None, ge=16, description="Longest row, picture and reply included; empty: what the model can read."
+    )
 
 
 def train_sft(base: Path, examples: Sequence[Example], out: Path, settings: SftSettings) -> dict[str, Any]:
     """Fine-tune `base` on the examples into `out`. Equal arguments give equal bytes, also after a kill."""
     seen = settings.steps * settings.batch * settings.accumulation
+    refuse_too_little(base, settings, settings.lora)
+    given = [Row(e.item, e.image, e.user, e.assistant) for e in examples]
+    unfit = RowBudget(base, settings.row_tokens).unfit(given)
+    examples = [e for place, e in enumerate(examples) if place not in unfit]
     plain = plain_text(base)
+    adapters = Adapters(settings.lora, settings.seed)
     order = schedule([e.weight for e in examples], seen, settings.seed)
 
     def read(row: int) -> dict[str, Any]:
@@ -70,6 +84,8 @@ def train_sft(base: Path, examples: Sequence[Example], out: Path, settings: SftS
             "method": "sft",
             "examples": len(examples),
             "seen": seen,
+            "left_out": {given[place].item or str(place): why for place, why in unfit.items()},
+            "trained": adapters.trained,
             "first_loss": losses[0],
             "last_loss": sum(losses[-10:]) / len(losses[-10:]),
             "last_token_accuracy": sum(accuracy[-10:]) / len(accuracy[-10:]),
@@ -82,6 +98,8 @@ def train_sft(base: Path, examples: Sequence[Example], out: Path, settings: SftS
         arguments,
         settings,
         record,
+        dress=adapters.dress,
+        undress=adapters.undress,
         train_dataset=rows_dataset(order, read),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 
 class Modality(StrEnum):
@@ -77,4 +78,6 @@ class Flaw(StrEnum):
     INCOHERENT = "incoherent"
 
 
+AnswerStyle = Literal["think", "no-think", "think-after"]
+"""Whether a policy says what it sees before its letter, not at all, or after it."""
 LETTERS = ("A", "B", "C", "D", "E")

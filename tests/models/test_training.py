@@ -61,6 +61,16 @@ Path(job["out"] + ".writes").write_text(str(writes))
 """
 SFT: dict[str, Any] = {"steps": 5, "batch": 4, "checkpoint_every": 2, "learning_rate": 1e-3}
 GRPO: dict[str, Any] = {"steps": 3, "prompts": 2, "generations": 4, "checkpoint_every": 1, "learning_rate": 1e-3}
+LORA: dict[str, Any] = {"lora": {"rank": 4}}
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "sft": ("sft", SFT),
+    "grpo": ("grpo", GRPO),
+    "sft-lora": ("sft", SFT | LORA),
+    "grpo-lora": ("grpo", GRPO | LORA),
+    # With adapters the reference is a second adapter, without them a second model.
+    "grpo-lora-kl": ("grpo", GRPO | LORA | {"beta": 0.04}),
+    "grpo-kl": ("grpo", GRPO | {"beta": 0.04, "reward": "med-r1", "loss": "grpo", "scale": "group"}),
+}
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +115,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Runs:
 
 @pytest.fixture(scope="module")
 def undisturbed(runs: Runs) -> Runs:
-    assert runs.run("sft", "sft", SFT) == 0
-    assert runs.run("grpo", "grpo", GRPO) == 0
+    for name, (method, settings) in KINDS.items():
+        assert runs.run(name, method, settings) == 0
     return runs
 
 
@@ -119,28 +129,46 @@ def test_again_is_the_same_bytes_and_another_seed_is_not(undisturbed: Runs) -> N
 
 def test_the_folder_is_the_base_with_other_weights(undisturbed: Runs) -> None:
     base = {p.name: sha256_hex(p.read_bytes()) for p in BASE.iterdir()}
-    for name in ("sft", "grpo"):
+    for name in KINDS:
         made = undisturbed.files(name)
         assert made.keys() == base.keys() | {RECORD}
         assert {n for n in base if made[n] != base[n]} == {"model.safetensors"}
         assert not (undisturbed.root / f"{name}.work").exists()
 
 
+EVERYWHERE, ONCE = (0.0, 0.3, 0.5, 0.75, 1.0), (0.75,)
+
+
 @pytest.mark.crash
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.75, 1.0])
-@pytest.mark.parametrize(("method", "settings"), [("sft", SFT), ("grpo", GRPO)])
-def test_killed_and_run_again_is_the_same_bytes(
-    undisturbed: Runs, method: str, settings: dict[str, Any], share: float
-) -> None:
+@pytest.mark.parametrize(
+    ("kind", "share"),
+    [(kind, share) for kind in KINDS for share in (EVERYWHERE if kind in ("sft", "grpo") else ONCE)],
+)
+def test_killed_and_run_again_is_the_same_bytes(undisturbed: Runs, kind: str, share: float) -> None:
     """From the first flush, before any checkpoint counts, to the last, when the model has just got its name."""
-    name, last = f"{method}-{share}", undisturbed.writes(method)
+    method, settings = KINDS[kind]
+    name, last = f"{kind}-{share}", undisturbed.writes(kind)
     assert undisturbed.run(name, method, settings, kill_at=max(1, round(share * last))) == -signal.SIGKILL
     assert undisturbed.run(name, method, settings) == 0
-    assert undisturbed.files(name) == undisturbed.files(method)
+    assert undisturbed.files(name) == undisturbed.files(kind)
     # Work that was sealed is not done again: fewer flushes are left the later the kill.
     assert undisturbed.writes(name) <= last
     if share > 0.5:
         assert undisturbed.writes(name) < last
+
+
+def test_adapters_move_the_linear_weights_and_are_merged_into_them(undisturbed: Runs) -> None:
+    from safetensors.numpy import load_file
+
+    base = load_file(BASE / "model.safetensors")
+    for kind in ("sft-lora", "grpo-lora", "grpo-lora-kl"):
+        made = load_file(undisturbed.root / kind / "model.safetensors")
+        assert made.keys() == base.keys()
+        moved = {name for name in base if not np.array_equal(base[name], made[name])}
+        assert moved
+        assert not {name for name in moved if "embed" in name or "norm" in name or base[name].ndim != 2}
+        record = json.loads((undisturbed.root / kind / RECORD).read_text())
+        assert record["trained"] < sum(weights.size for weights in base.values()) / 10
 
 
 def test_a_finished_training_is_not_run_again(undisturbed: Runs) -> None:
@@ -171,13 +199,29 @@ def test_what_saves_memory_changes_only_rounding(undisturbed: Runs, change: dict
     assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > least
 
 
-def test_replies_all_alike_are_reported_not_hidden(undisturbed: Runs) -> None:
-    """At a temperature near zero every reply of a group is the same: nothing can be learned, and it says so."""
-    assert undisturbed.run("flat", "grpo", GRPO | {"temperature": 0.001}) == 0
-    record = json.loads((undisturbed.root / "flat" / RECORD).read_text())
-    assert record["groups_without_difference"] == 1.0
-    assert "nothing was learned" in record["warning"]
-    assert json.loads((undisturbed.root / "grpo" / RECORD).read_text())["warning"] == ""
+@pytest.mark.parametrize(("change", "why"), [({"temperature": 0.001}, "constant"), ({"longest": 3}, "never ended")])
+def test_practice_that_teaches_nothing_ends_with_the_reason_and_no_model(
+    images: Path, tmp_path: Path, change: dict[str, Any], why: str
+) -> None:
+    """At a temperature near zero every reply of a group is the same; cut off after three tokens none has an end."""
+    from medgr2.models.grpo import GrpoSettings, Prompt, train_grpo
+
+    asked = "Question: Which modality is this image? Options: A) CT B) MRI C) OCT D) X-Ray"
+    prompts = [Prompt(path, asked, "A", 4, 0.9) for path in sorted(images.glob("*.png"))]
+    with pytest.raises(DataError, match=why):
+        train_grpo(BASE, prompts, tmp_path / "out", GrpoSettings(**(GRPO | change)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_row_that_does_not_fit_is_left_out_and_named(images: Path, tmp_path: Path) -> None:
+    from medgr2.models.sft import Example, SftSettings, train_sft
+
+    fits = [Example(path, "Question", "<answer>A</answer>") for path in sorted(images.glob("*.png"))] * 3
+    long = Example(images / "0.png", "so " * 600, "<answer>A</answer>", item="feed")
+    record = train_sft(BASE, [*fits, long], tmp_path / "out", SftSettings(steps=1, batch=2))
+    assert record["examples"] == len(fits)
+    assert list(record["left_out"]) == ["feed"]
+    assert "of 512 tokens" in record["left_out"]["feed"]
 
 
 def test_the_schedule_keeps_shares_and_visits_all_before_any_twice() -> None:

@@ -1,0 +1,79 @@
+"""Whether a training can fit at all: its weights, their gradients and the optimizer's two moments, before anything is
+loaded. What the rows take comes on top, so a training that passes may still be too large; one that fails surely is."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from medgr2.infra.memory import available
+from medgr2.models.adapters import LoraSettings
+from medgr2.models.training import TrainerSettings
+from medgr2.schemas.errors import DataError, SettingsError
+
+WEIGHT, GRADIENT, MOMENTS = 4, 4, 8
+"""Bytes of each number that is trained: weights are kept in float32 whatever the precision of the products."""
+GIB = 1024**3
+
+
+def least_bytes(base: Path, lora: LoraSettings | None = None, *, reference: bool = False) -> int:
+    """A lower bound, by the shapes of the weights. `reference` is a second copy that is not trained."""
+    shapes = dict(shapes_of(base))
+    count = sum(math.prod(shape) for shape in shapes.values())
+    trained = count if lora is None else sum(lora.rank * sum(shape) for shape in _linear(shapes))
+    added = trained if lora is not None else 0
+    return (count * (2 if reference else 1) + added) * WEIGHT + trained * (GRADIENT + MOMENTS)
+
+
+def refuse_too_little(
+    base: Path, settings: TrainerSettings, lora: LoraSettings | None = None, *, reference: bool = False
+) -> None:
+    needed, there = least_bytes(base, lora, reference=reference), _there(settings.device)
+    if there is not None and needed > there:
+        raise SettingsError(
+            f"too little memory: the training needs at least {needed / GIB:.1f} GiB for weights, gradients and "
+            f"optimizer, and {there / GIB:.1f} GiB are free ({settings.device})",
+            where=str(base),
+            kept="nothing was loaded or trained",
+            next_command="train adapters instead of all weights (lora_rank), choose a smaller base, or use a larger "
+            "machine",
+        )
+
+
+def shapes_of(base: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name and shape of each weight, from the headers of its files."""
+    files = sorted(base.glob("*.safetensors"))
+    if not files:
+        raise DataError("the model has no safetensors weights", where=str(base), kept="nothing was trained")
+    for path in files:
+        for name, told in _header(path).items():
+            if name != "__metadata__":
+                yield name, tuple(told["shape"])
+
+
+def _header(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            # The format allows no longer header: a damaged length must not be read as one.
+            if not 0 < length <= 100_000_000:
+                raise ValueError
+            return dict(json.loads(file.read(length)))
+    except ValueError:
+        raise DataError("a file of weights is damaged", where=str(path), kept="nothing was trained") from None
+
+
+def _linear(shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
+    """Where adapters go, near enough: matrices that are not looked words up in."""
+    return (s for name, s in shapes.items() if len(s) == 2 and "embed" not in name and "lm_head" not in name)
+
+
+def _there(device: str) -> int | None:
+    if device == "cpu":
+        return available()
+    import torch
+
+    return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else None

@@ -23,6 +23,8 @@ class Answer:
     question_type: str
     correct: bool
     parsed: bool
+    sampled: tuple[bool, ...] = ()
+    """Which answers at temperature 1 were right, where some were drawn."""
 
 
 class Share(BaseModel):
@@ -30,6 +32,20 @@ class Share(BaseModel):
 
     n: int
     accuracy: float
+
+
+class Sampled(BaseModel):
+    """avg@n: the mean share of n answers at temperature 1 that are right."""
+
+    model_config = ConfigDict(frozen=True)
+
+    samples: int
+    macro: float
+    macro_low: float
+    macro_high: float
+    micro: float
+    micro_low: float
+    micro_high: float
 
 
 class Summary(BaseModel):
@@ -52,6 +68,8 @@ class Summary(BaseModel):
     """Micro accuracy with another patient's picture."""
     by_modality: dict[str, Share]
     by_question_type: dict[str, Share]
+    sampled: Sampled | None = None
+    """The same items at temperature 1."""
 
 
 def summarise(
@@ -59,7 +77,7 @@ def summarise(
 ) -> Summary:
     if not seen:
         raise DataError("no held-out answer to summarise", next_command="give a held-out version that has items")
-    (macro_low, macro_high), (micro_low, micro_high) = _intervals(seen, seed)
+    (macro_low, macro_high), (micro_low, micro_high) = _intervals(seen, [float(a.correct) for a in seen], seed)
     by_modality = _shares((a.modality, a.correct) for a in seen)
     return Summary(
         n=len(seen),
@@ -74,6 +92,32 @@ def summarise(
         swapped=_mean([a.correct for a in swapped]) if swapped else None,
         by_modality=by_modality,
         by_question_type=_shares((a.question_type, a.correct) for a in seen),
+        sampled=_sampled(seen, seed),
+    )
+
+
+def _sampled(seen: Sequence[Answer], seed: int) -> Sampled | None:
+    numbers = {len(a.sampled) for a in seen}
+    if numbers == {0}:
+        return None
+    if len(numbers) > 1:
+        raise DataError(
+            f"some items have {min(numbers)} sampled answers and some {max(numbers)}",
+            next_command="evaluate all of them with the same --samples",
+        )
+    shares = [_mean(a.sampled) for a in seen]
+    (macro_low, macro_high), (micro_low, micro_high) = _intervals(seen, shares, seed)
+    by_modality: dict[str, list[float]] = {}
+    for answer, share in zip(seen, shares, strict=True):
+        by_modality.setdefault(answer.modality, []).append(share)
+    return Sampled(
+        samples=numbers.pop(),
+        macro=_mean([_mean(group) for group in by_modality.values()]),
+        macro_low=macro_low,
+        macro_high=macro_high,
+        micro=_mean(shares),
+        micro_low=micro_low,
+        micro_high=micro_high,
     )
 
 
@@ -88,13 +132,15 @@ def _mean(values: Sequence[float]) -> float:
     return float(sum(values) / len(values)) if values else 0.0
 
 
-def _intervals(answers: Sequence[Answer], seed: int) -> tuple[tuple[float, float], tuple[float, float]]:
+def _intervals(
+    answers: Sequence[Answer], worth: Sequence[float], seed: int
+) -> tuple[tuple[float, float], tuple[float, float]]:
     """95% percentile intervals of macro and micro. Whole images are resampled: their questions are not independent."""
     images, image = np.unique([a.image_id for a in answers], return_inverse=True)
     modalities, modality = np.unique([a.modality for a in answers], return_inverse=True)
     right = np.zeros((len(images), len(modalities)))
     asked = np.zeros_like(right)
-    np.add.at(right, (image, modality), [float(a.correct) for a in answers])
+    np.add.at(right, (image, modality), worth)
     np.add.at(asked, (image, modality), 1.0)
     rng = np.random.default_rng(seed)
     times = rng.multinomial(len(images), np.full(len(images), 1 / len(images)), size=RESAMPLES).astype(float)
@@ -102,9 +148,10 @@ def _intervals(answers: Sequence[Answer], seed: int) -> tuple[tuple[float, float
     with np.errstate(invalid="ignore"):
         macro = np.nanmean(r / n, axis=1)
     micro = r.sum(axis=1) / n.sum(axis=1)
-    return _percentiles(macro), _percentiles(micro)
+    return percentiles(macro), percentiles(micro)
 
 
-def _percentiles(values: np.ndarray) -> tuple[float, float]:
+def percentiles(values: np.ndarray) -> tuple[float, float]:
+    """The 95% interval of what was resampled."""
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)

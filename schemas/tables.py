@@ -122,6 +122,7 @@ EVALS = _table(
         "eval_id": _S, "model_id": _S, "dataset": _S, "version": _I, "digest": _S, "item_id": _S, "image_id": _S,
         "modality": _S, "question_type": _S, "condition": _S, "answer": _S, "key": _S, "correct": _B, "parsed": _B,
         "cell": _S, "run": _S, "evaluated_at": _T,
+        "sampled": _LS, "confidence": _F, "reply": _S, "failed": _S,
     },
 )  # fmt: skip
 MODELS = _table(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pydantic import JsonValue
 
 from medgr2.infra.images import ImageStore
 from medgr2.infra.lake import Lake
@@ -15,6 +18,7 @@ from medgr2.infra.opening import open_store
 from medgr2.infra.settings import Settings
 from medgr2.infra.versions import members
 from medgr2.models import prompts
+from medgr2.models.confidence import letter_chance
 from medgr2.models.grey import GreyPictures
 from medgr2.models.measures import Answer, Summary, summarise
 from medgr2.models.registry import Source
@@ -24,8 +28,11 @@ from medgr2.schemas.reports import DatasetVersion
 from medgr2.schemas.vocabulary import LETTERS, Split
 from medgr2.tasks.lessons import images_of, read_lessons
 
+if TYPE_CHECKING:
+    from medgr2.models.engines.seam import Completion
+
 STAGE = "evaluate"
-CODE = "1"
+CODE = "2"
 WORKER = "medgr2.tasks.evaluate:EvaluateWorker"
 
 
@@ -37,13 +44,15 @@ class Condition(StrEnum):
     """The picture of another patient."""
 
 
-def evaluate_recipe(artifact: str, *, longest: int = 64) -> Recipe:
+def evaluate_recipe(artifact: str, *, longest: int = 64, samples: int = 0) -> Recipe:
+    """With samples, each item is answered so many times more at temperature 1, where its own picture is shown."""
+    sampling: dict[str, JsonValue] = {"samples": samples, "sampled_at": 1.0} if samples else {}
     return Recipe(
         stage=STAGE,
         code=CODE,
         model=artifact,
         prompt=prompts.load_prompt(prompts.ANSWER),
-        parameters={"longest": longest, "temperature": 0.0},
+        parameters={"longest": longest, "temperature": 0.0, **sampling},
     )
 
 
@@ -89,6 +98,8 @@ def evaluate_cells(
                 "options": list(row["options"]),
                 "blank": condition is Condition.BLANK,
             }
+            if condition is Condition.IMAGE and (samples := recipe.parameters.get("samples")):
+                asked["samples"] = samples
             found.append((recipe.cell(image=shown, parents=(row["item_id"],), inputs=asked), row, condition))
     return found
 
@@ -107,7 +118,8 @@ def _patient(row: Mapping[str, Any]) -> str:
 
 
 class EvaluateWorker:
-    """Greedy answers, read by the strict parser. An answer that can not be read is an answer: null."""
+    """Greedy answers, and some at temperature 1 from the same reading of the prompt; all read by the strict parser.
+    An answer that can not be read is an answer: null."""
 
     def __init__(self, recipe: Recipe, settings: Settings) -> None:
         from medgr2.models.engines.transformers import load_engine
@@ -115,6 +127,7 @@ class EvaluateWorker:
 
         self._template = recipe.prompt
         self._longest = int(str(recipe.parameters["longest"]))
+        self._sampled_at = float(str(recipe.parameters.get("sampled_at", 0.0)))
         self._images = ImageStore(open_store(settings.storage), settings.storage.cache_folder)
         self._engine = load_engine(materialise(recipe.model, settings).folder)
         self._grey = GreyPictures()
@@ -122,22 +135,46 @@ class EvaluateWorker:
     def __call__(self, cells: Sequence[Cell]) -> Iterable[Outcome]:
         from medgr2.models.engines.seam import Request
 
-        requests = [
+        greedy = [
             Request(
                 self._picture(cell),
                 prompts.answering_text(self._template, cell.inputs["question"], cell.inputs["options"]),
                 temperature=0.0,
                 max_new_tokens=self._longest,
+                weighed=True,
             )
             for cell in cells
         ]
-        for cell, completions in zip(cells, self._engine.complete(requests), strict=True):
-            letter = prompts.parse_answer(completions[0].text, len(cell.inputs["options"]))
-            yield Outcome.accepted(cell, {"answer": letter})
+        sampled = [
+            replace(request, seeds=_seeds(cell), temperature=self._sampled_at, weighed=False)
+            for cell, request in zip(cells, greedy, strict=True)
+            if "samples" in cell.inputs
+        ]
+        replies = iter(self._engine.complete([*greedy, *sampled]))
+        firsts = [next(replies)[0] for _ in cells]
+        for cell, first in zip(cells, firsts, strict=True):
+            letter = _letter(cell, first)
+            value: dict[str, Any] = {
+                "answer": letter,
+                "confidence": letter_chance(first.words, letter) if letter else None,
+                "reply": first.text,
+            }
+            if "samples" in cell.inputs:
+                value["sampled"] = [_letter(cell, completion) for completion in next(replies)]
+            yield Outcome.accepted(cell, value)
 
     def _picture(self, cell: Cell) -> Path:
         path = self._images.path(cell.image)
         return self._grey.instead_of(path) if cell.inputs["blank"] else path
+
+
+def _seeds(cell: Cell) -> tuple[int, ...]:
+    return tuple((cell.seed << 16) + k for k in range(int(cell.inputs["samples"])))
+
+
+def _letter(cell: Cell, completion: Completion) -> str | None:
+    """None also of a reply that was cut short: nobody knows what it would have gone on to say."""
+    return prompts.parse_answer(completion.text, len(cell.inputs["options"])) if completion.finished else None
 
 
 def collect(
@@ -159,7 +196,8 @@ def collect(
     now = datetime.now(UTC)
     rows = []
     for cell, item, condition in cells:
-        answer = (outcomes[cell.key].value or {})["answer"]
+        value = outcomes[cell.key].value or {}
+        answer = value["answer"]
         rows.append(
             {
                 "eval_id": hashlib.sha256(f"{model_id}\0{cell.key}".encode()).hexdigest(),
@@ -179,6 +217,9 @@ def collect(
                 "cell": cell.key,
                 "run": run,
                 "evaluated_at": now,
+                "sampled": value.get("sampled"),
+                "confidence": value.get("confidence"),
+                "reply": value.get("reply"),
             }
         )
     return rows
@@ -187,7 +228,15 @@ def collect(
 def answers(rows: Iterable[Mapping[str, Any]], condition: Condition) -> list[Answer]:
     """The answers of one model under one condition, from rows of `evals`."""
     return [
-        Answer(r["item_id"], r["image_id"], r["modality"] or "", r["question_type"], r["correct"], r["parsed"])
+        Answer(
+            r["item_id"],
+            r["image_id"],
+            r["modality"] or "",
+            r["question_type"],
+            r["correct"],
+            r["parsed"],
+            tuple(letter == r["key"] for letter in r.get("sampled") or ()),
+        )
         for r in rows
         if r["condition"] == condition
     ]

@@ -20,7 +20,10 @@ class Row:
     noise: NoiseStream
     temperature: float
     limit: int
+    weighed: bool = False
     tokens: list[int] = field(default_factory=list)
+    chances: list[float] = field(default_factory=list)
+    """Log-probabilities of the tokens, and of the end; of weighed rows only."""
     finished: bool = False
 
 
@@ -103,6 +106,7 @@ def grow(model: Any, prompts: Prompts, rows: Sequence[Row], end: Collection[int]
     alive = list(rows)
     while alive:
         chosen = choose(logits, alive)
+        _weigh(logits, alive, chosen)
         tokens: list[int] = chosen.tolist()
         stays = [place for place, row in enumerate(alive) if _grow(row, tokens[place], end)]
         if not stays:
@@ -122,6 +126,16 @@ def grow(model: Any, prompts: Prompts, rows: Sequence[Row], end: Collection[int]
             use_cache=True,
         )
         logits = seen.logits[:, -1]
+
+
+def _weigh(logits: torch.Tensor, rows: Sequence[Row], chosen: torch.Tensor) -> None:
+    import torch
+
+    if places := [place for place, row in enumerate(rows) if row.weighed]:
+        spread = torch.log_softmax(logits[places].to(torch.float64), dim=-1)
+        chances: list[float] = spread.gather(-1, chosen[places][:, None])[:, 0].tolist()
+        for place, chance in zip(places, chances, strict=True):
+            rows[place].chances.append(chance)
 
 
 def _grow(row: Row, token: int, end: Collection[int]) -> bool:

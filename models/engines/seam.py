@@ -40,6 +40,8 @@ class Request:
     """JSON schema of the reply, for engines that can hold a model to one; others rely on the text alone."""
     likely: int = 0
     """So many first words are wanted with their chances, from engines that can tell them."""
+    weighed: bool = False
+    """Every word of the reply is wanted with its chance, from engines that can tell it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Completion:
     """Of the prompt, the image's included; 0 where nobody counts them."""
     likely: tuple[tuple[str, float], ...] = ()
     """The likeliest first words with their log-probabilities; empty where they were not wanted, or are not told."""
+    words: tuple[tuple[str, float], ...] = ()
+    """What `text` was put together from, with log-probabilities; empty where not wanted, or not told."""
 
 
 Conversation: TypeAlias = Generator[Request, Completion, T]

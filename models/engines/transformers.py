@@ -135,9 +135,9 @@ class TransformersEngine:
 
         tokenizer = self.processor.tokenizer
         rows = [
-            Row(prompt, NoiseStream(seed, self._words), one.request.temperature, one.request.max_new_tokens)
-            for prompt, one in enumerate(asked)
-            for seed in one.request.seeds
+            Row(prompt, NoiseStream(seed, self._words), r.temperature, r.max_new_tokens, r.weighed)
+            for prompt, r in enumerate(one.request for one in asked)
+            for seed in r.seeds
         ]
         replies: list[list[int]] = [
             tokenizer(self._chats.plain(one.completion), add_special_tokens=False)["input_ids"]
@@ -159,8 +159,15 @@ class TransformersEngine:
         ]
         texts = tokenizer.batch_decode([row.tokens for row in rows], skip_special_tokens=True) if rows else []
         for row, text in zip(rows, texts, strict=True):
-            found[row.prompt].completions.append(Completion(text, row.finished, len(row.tokens), lengths[row.prompt]))
+            told = Completion(text, row.finished, len(row.tokens), lengths[row.prompt], words=self._weighed(row))
+            found[row.prompt].completions.append(told)
         return found
+
+    def _weighed(self, row: Row) -> tuple[tuple[str, float], ...]:
+        if not row.weighed:
+            return ()
+        texts = self.processor.tokenizer.batch_decode([[token] for token in row.tokens], skip_special_tokens=True)
+        return tuple(zip(texts, row.chances[: len(row.tokens)], strict=True))
 
     def _read(self, requests: Sequence[Request]) -> Prompts:
         texts = [self._chats.write(request) for request in requests]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from medgr2.models.measures import Answer, summarise
+from medgr2.schemas.errors import DataError
 
 MODALITIES = ("CT", "MRI")
 
@@ -47,3 +48,28 @@ def test_interval_counts_images_not_questions() -> None:
     once = [Answer(f"i{n}", f"m{n}", "CT", "q", n % 5 > 0, True) for n in range(40)]
     often = [Answer(f"i{n}.{k}", f"m{n}", "CT", "q", n % 5 > 0, True) for n in range(40) for k in range(20)]
     assert summarise(often).micro_low == pytest.approx(summarise(once).micro_low, abs=1e-9)
+
+
+def drawn(rights_of: list[int], samples: int = 4) -> list[Answer]:
+    return [
+        Answer(f"i{n}", f"m{n}", MODALITIES[n % 2], "q", k > samples / 2, True, tuple(j < k for j in range(samples)))
+        for n, k in enumerate(rights_of)
+    ]
+
+
+def test_sampled_answers_stand_beside_the_greedy_ones() -> None:
+    s = summarise(drawn([4, 3, 0, 1] * 25))
+    assert s.micro == 0.5
+    assert s.sampled is not None
+    assert (s.sampled.samples, s.sampled.micro, s.sampled.macro) == (4, 0.5, 0.5)
+    assert s.sampled.micro_low < 0.5 < s.sampled.micro_high
+    # CT was drawn as 4 and 0, MRI as 3 and 1: the macro is over the modalities.
+    s = summarise(drawn([4, 0, 4, 0, 4, 4]))
+    assert s.sampled is not None
+    assert s.sampled.macro == pytest.approx((1 + 1 / 3) / 2)
+    assert summarise(answers([True, False])).sampled is None
+
+
+def test_as_many_samples_of_every_item() -> None:
+    with pytest.raises(DataError, match="some items have 2 sampled answers and some 4"):
+        summarise([*drawn([1]), *drawn([1], samples=2)])

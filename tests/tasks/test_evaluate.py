@@ -127,3 +127,58 @@ def test_answers_of_a_model_are_its_own(room: Any) -> None:
         assert room.lake.append_new("evals", rows, key="eval_id") == 2
     assert room.run(recipe, WORKER, [cell for cell, _, _ in cells]) == outcomes
     assert room.plans[-1].startswith("evaluate: 0 new, 2 reused")
+
+
+def test_samples_stand_beside_the_greedy_answer_and_change_nothing_of_it(room: Any) -> None:
+    heldout = exam(room)
+    items = read_heldout(room.lake, heldout)
+
+    def rows(samples: int, batch_size: int) -> list[dict[str, Any]]:
+        recipe = evaluate_recipe(room.base, samples=samples)
+        cells = evaluate_cells(recipe, items, ALL)
+        outcomes = room.run(recipe, WORKER, [cell for cell, _, _ in cells], batch_size=batch_size)
+        return collect(cells, outcomes, model_id="m", heldout=heldout, run="r")
+
+    greedy, sampled = rows(0, 12), rows(4, 5)
+    told = ("item_id", "condition", "answer", "reply", "confidence", "correct")
+    assert [[r[name] for name in told] for r in sampled] == [[r[name] for name in told] for r in greedy]
+    assert all(r["sampled"] is None for r in greedy)
+    for row in sampled:
+        assert (row["sampled"] is not None) == (row["condition"] == Condition.IMAGE)
+        assert row["sampled"] is None or len(row["sampled"]) == 4
+    assert len({tuple(row["sampled"]) for row in sampled if row["sampled"]}) > 1
+    room.lake.append_new("evals", sampled, key="eval_id")
+    held = {r["eval_id"]: r for r in room.lake.read("evals").to_pylist()}
+    assert [held[r["eval_id"]]["sampled"] for r in sampled] == [r["sampled"] for r in sampled]
+    result = summary(sampled)
+    assert result.sampled is not None
+    right = [letter == r["key"] for r in sampled for letter in r["sampled"] or ()]
+    assert result.sampled.micro == sum(right) / 16
+    assert summary(greedy).sampled is None
+
+
+def test_an_answer_that_was_drawn_but_not_readable_is_wrong(room: Any) -> None:
+    heldout = exam(room)
+    cells = evaluate_cells(evaluate_recipe(room.base, samples=2), read_heldout(room.lake, heldout), (Condition.IMAGE,))
+    outcomes = {
+        cell.key: Outcome.accepted(cell, {"answer": row["answer"], "sampled": [row["answer"], None]})
+        for cell, row, _ in cells
+    }
+    rows = collect(cells, outcomes, model_id="m", heldout=heldout, run="r")
+    room.lake.append_new("evals", rows, key="eval_id")
+    result = summary(room.lake.read("evals").to_pylist())
+    assert result.sampled is not None
+    assert (result.micro, result.sampled.micro) == (1.0, 0.5)
+
+
+def test_a_confidence_is_the_chance_of_the_letter_that_was_chosen(room: Any) -> None:
+    heldout = exam(room)
+    recipe = evaluate_recipe(room.base)
+    cells = evaluate_cells(recipe, read_heldout(room.lake, heldout), (Condition.IMAGE,))
+    outcomes = room.run(recipe, WORKER, [cell for cell, _, _ in cells])
+    for outcome in outcomes.values():
+        value = outcome.value or {}
+        assert value["answer"] is not None
+        assert value["reply"].endswith(f"<answer>{value['answer']}</answer>")
+        # Greedy decoding took the likeliest of all the words there are.
+        assert 0.2 < value["confidence"] <= 1

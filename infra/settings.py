@@ -93,6 +93,26 @@ class ModelSettings(BaseModel):
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where models of our own processes run.")
 
 
+class TrainingSettings(BaseModel):
+    """How trainings are watched over. Nothing here can change what comes out of one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stall_seconds: float = Field(default=1800, gt=0, description="So long a training may go without a step.")
+    grace_seconds: float = Field(
+        default=25, gt=0, description="So soon after SIGTERM a training has saved a checkpoint and left."
+    )
+    store_every: int = Field(
+        default=5, ge=0, description="Every so many checkpoints, one goes to the object store; 0 stores none."
+    )
+    keep_best: int = Field(
+        default=2, ge=0, description="Stored besides the latest: those with the best training loss or reward."
+    )
+    resume: Literal["exact", "anew"] = Field(
+        default="exact", description="A checkpoint of another environment is refused (exact), or dropped (anew)."
+    )
+
+
 class ServerSettings(BaseModel):
     """An OpenAI-compatible server, and how patiently it is asked."""
 
@@ -191,6 +211,7 @@ class Settings(BaseSettings):
     compute: ComputeSettings = ComputeSettings()
     privacy: PrivacySettings = PrivacySettings()
     models: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
     generator: GeneratorSettings = GeneratorSettings()
     verifier: VerifierSettings = VerifierSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()

@@ -1,27 +1,35 @@
 """Checkpoints that a SIGKILL cannot spoil: written under another name, made durable, then renamed.
 
 A checkpoint of the trainer holds optimizer and random states in torch's own format. They stay in the scratch folder
-of the run, are only ever read back with `weights_only=True`, and are deleted when the run is done.
+of the run and in the vault, are only ever read back with `weights_only=True`, and are deleted when the run is done.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from medgr2.infra.checkpoint_vault import CheckpointVault
+from medgr2.schemas.errors import DataError
 
 PREFIX = "checkpoint-"
 SEAL = "complete.json"
 KEEP = 2
+PICKLED = "training_args.bin"
+"""Nothing reads it, and reading it would run what is in it."""
+
+log = logging.getLogger(__name__)
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint whose every file has the size that was sealed; leftovers of a kill are passed over."""
-    found = sorted(folder.glob(f"{PREFIX}*"), key=_step, reverse=True) if folder.is_dir() else []
+    found = sorted(folder.glob(f"{PREFIX}*"), key=step_of, reverse=True) if folder.is_dir() else []
     return next((path for path in found if _is_whole(path)), None)
 
 
@@ -34,7 +42,33 @@ def drop_leftovers(folder: Path) -> None:
             shutil.rmtree(path)
 
 
-def _step(path: Path) -> int:
+def drop_all(folder: Path) -> None:
+    for path in folder.glob(f"{PREFIX}*"):
+        shutil.rmtree(path)
+
+
+def fetch_newer(folder: Path, vault: CheckpointVault) -> None:
+    """What this training, on a machine that was lost, has stored beyond the checkpoints that lie here."""
+    latest = latest_checkpoint(folder)
+    here = step_of(latest) if latest else 0
+    for one in vault.kept():
+        if one.step <= here:
+            return
+        writing = folder / f"writing-{one.step}"
+        shutil.rmtree(writing, ignore_errors=True)
+        writing.mkdir()
+        try:
+            vault.fetch(one, writing)
+        except DataError as damaged:
+            log.warning("%s", damaged.what)
+            shutil.rmtree(writing)
+            continue
+        (writing / SEAL).unlink(missing_ok=True)
+        seal(writing, folder / f"{PREFIX}{one.step}")
+        return
+
+
+def step_of(path: Path) -> int:
     tail = path.name.removeprefix(PREFIX)
     return int(tail) if tail.isdecimal() else -1
 
@@ -76,8 +110,13 @@ def _to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def durable(trainer_class: type[Any]) -> type[Any]:
-    """The trainer class with its checkpoints sealed. A factory, since the class is known only once TRL is imported."""
+def durable(
+    trainer_class: type[Any],
+    beside: dict[str, dict[str, str]],
+    sealed: Callable[[Path, int, list[dict[str, Any]]], None],
+) -> type[Any]:
+    """The trainer class with its checkpoints sealed, each with the files `beside` it. `sealed` hears of each: where it
+    lies, its step and what was logged. A factory, since the class is known only once TRL is imported."""
 
     class Durable(trainer_class):
         _diverted: Path | None = None
@@ -95,9 +134,13 @@ def durable(trainer_class: type[Any]) -> type[Any]:
             folder, name = Path(self.args.output_dir), f"{PREFIX}{self.state.global_step}"
             with self._divert(folder / f"writing-{self.state.global_step}") as writing:
                 super()._save_checkpoint(model, trial)
+                (writing / name / PICKLED).unlink(missing_ok=True)
+                for file, content in beside.items():
+                    (writing / name / file).write_text(json.dumps(content, sort_keys=True), encoding="utf-8")
                 seal(writing / name, folder / name)
-            for old in sorted(folder.glob(f"{PREFIX}*"), key=_step)[:-KEEP]:
+            for old in sorted(folder.glob(f"{PREFIX}*"), key=step_of)[:-KEEP]:
                 shutil.rmtree(old)
+            sealed(folder / name, self.state.global_step, self.state.log_history)
 
         @contextlib.contextmanager
         def _divert(self, writing: Path) -> Iterator[Path]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from medgr2.models.checkpoints import drop_leftovers, durable, latest_checkpoint, rename_whole
-from medgr2.schemas.errors import DataError, SettingsError
+from medgr2.models.care import Care, care
+from medgr2.models.checkpoints import durable, rename_whole, step_of
+from medgr2.models.exactness import NOTE, environment, refuse_inexact, repeatable
+from medgr2.models.resuming import attendant, begin_from, keeper
+from medgr2.models.watch import Watch, waiting_for
+from medgr2.schemas.digest import digest_of
+from medgr2.schemas.errors import DataError, NightInterruptedError
 
 RECORD = "training.json"
 
@@ -31,6 +35,12 @@ class TrainerSettings(BaseModel):
     precision: Literal["float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False
     device: Literal["cpu", "cuda"] = "cpu"
+    attention: Literal["default", "eager", "sdpa", "flash_attention_2"] = Field(
+        default="default", description="Kernels of attention; default is the model's own choice."
+    )
+    exact: bool = Field(
+        default=True, description="Refuse whatever would make a resumed run another one than an undisturbed run."
+    )
     checkpoint_every: int = Field(default=100, ge=1, description="Steps between checkpoints.")
     seed: int = Field(default=0, ge=0)
 
@@ -62,7 +72,8 @@ def rows_dataset(order: Sequence[int], read: Callable[[int], dict[str, Any]]) ->
     dataset = Dataset.from_dict({"row": list(order)})
 
     def transform(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
-        rows = [read(row) for row in batch["row"]]
+        with waiting_for("the rows of the next batch, with their pictures"):
+            rows = [read(row) for row in batch["row"]]
         return {name: [row[name] for row in rows] for name in rows[0]}
 
     dataset.set_transform(transform)
@@ -138,29 +149,74 @@ def train_to_folder(
     """
     if (out / RECORD).is_file():
         return dict(json.loads((out / RECORD).read_text(encoding="utf-8")))
+    how = care()
+    watch = Watch(how.stall_seconds, how.grace_seconds)
+
+    def job() -> dict[str, Any]:
+        with repeatable(settings.device, settings.exact):
+            return _train(
+                base, out, trainer_class, arguments, settings, record, dress, undress, how, watch, trainer_options
+            )
+
+    return watch.run(job)
+
+
+def _train(
+    base: Path,
+    out: Path,
+    trainer_class: type[Any],
+    arguments: Callable[[Path], Any],
+    settings: TrainerSettings,
+    record: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    dress: Callable[[Any], Any],
+    undress: Callable[[Any, Path], Any],
+    how: Care,
+    watch: Watch,
+    trainer_options: dict[str, Any],
+) -> dict[str, Any]:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers.trainer_callback import PrinterCallback
+
     scratch = out.with_name(out.name + ".work")
     scratch.mkdir(parents=True, exist_ok=True)
-    drop_leftovers(scratch)
-    with _quiet(settings):
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-        from transformers.trainer_callback import PrinterCallback
-
-        processor = AutoProcessor.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-        model = AutoModelForImageTextToText.from_pretrained(
-            base, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype="float32"
+    asked = arguments(scratch)
+    if settings.exact:
+        refuse_inexact(asked, settings.attention, settings.accumulation)
+    here = environment(settings.device) | {"settings": _recipe(settings)}
+    resume = begin_from(scratch, here, how)
+    processor = AutoProcessor.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+    kernels = {} if settings.attention == "default" else {"attn_implementation": settings.attention}
+    model = AutoModelForImageTextToText.from_pretrained(
+        base, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype="float32", **kernels
+    )
+    trainer = durable(trainer_class, {NOTE: here}, keeper(how, watch, settings.checkpoint_every))(
+        model=dress(model), args=asked, processing_class=processor, **trainer_options
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(attendant(watch))
+    if resume is not None:
+        watch.saved = step_of(resume)
+    watch.beat()
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    watch.beat()
+    if trainer.state.global_step < settings.steps:
+        raise NightInterruptedError(
+            f"the training was asked to stop, and did after step {trainer.state.global_step} of {settings.steps}",
+            where=str(scratch),
+            kept=f"the checkpoint of step {watch.saved}",
+            next_command="give the same command again: it goes on from there",
         )
-        trainer = durable(trainer_class)(
-            model=dress(model), args=arguments(scratch), processing_class=processor, **trainer_options
-        )
-        trainer.remove_callback(PrinterCallback)
-        resume = latest_checkpoint(scratch)
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        history = list(trainer.state.log_history)
-        _refuse_broken(history, trainer.model, scratch)
-        result = {"settings": settings.model_dump(mode="json"), **record(history)}
-        _save(lambda writing: undress(trainer.model, writing), base, result, scratch / "final", out)
+    history = list(trainer.state.log_history)
+    _refuse_broken(history, trainer.model, scratch)
+    result = {"settings": settings.model_dump(mode="json"), **record(history)}
+    _save(lambda writing: undress(trainer.model, writing), base, result, scratch / "final", out)
     shutil.rmtree(scratch)
     return result
+
+
+def _recipe(settings: TrainerSettings) -> str:
+    """How often checkpoints are written may change while a training is under way."""
+    return digest_of(settings.model_dump(mode="json", exclude={"checkpoint_every"}))[:16]
 
 
 def _refuse_broken(history: list[dict[str, Any]], model: Any, scratch: Path) -> None:
@@ -190,36 +246,3 @@ def _save(plain: Callable[[Path], Any], base: Path, record: dict[str, Any], writ
 
 def _is_of_weights(name: str) -> bool:
     return name == RECORD or name.endswith(".index.json")
-
-
-@contextlib.contextmanager
-def _quiet(settings: TrainerSettings) -> Iterator[None]:
-    """No telemetry, no bars, and on a CPU one thread: sums split over threads are not the same sums."""
-    # TRL calls home on construction unless told otherwise before its hub library is imported.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    import torch
-    from transformers.utils import logging
-
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError(
-            "the training asks for a GPU and this process sees none",
-            kept="nothing was trained",
-            next_command="train with device cpu, or give the stage a GPU",
-        )
-    memory: Any = torch.utils.deterministic
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
-    if settings.device == "cpu":
-        torch.set_num_threads(1)
-        torch.use_deterministic_algorithms(True)
-        # TRL's fused head takes a large buffer each step: filling it first was two thirds of a small model's step.
-        memory.fill_uninitialized_memory = False
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
-        memory.fill_uninitialized_memory = before[2]

@@ -92,6 +92,12 @@ class NightStoppedError(Medgr2Error):
     exit_code = ExitCode.NIGHT_STOPPED
 
 
+class NightInterruptedError(NightStoppedError):
+    """A signal asked for the end, and what was under way has saved what it had."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
 class MissingExtraError(Medgr2Error):
     exit_code = ExitCode.MISSING_EXTRA
 

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from medgr2.infra.artifacts import holds, put_folder
+from medgr2.infra.checkpoint_vault import CheckpointVault
 from medgr2.infra.objects import ObjectStore
 from medgr2.infra.settings import Settings
+from medgr2.models.care import Care, under
 from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.errors import DataError, NightStoppedError
@@ -36,20 +38,34 @@ def train_once(cell: Cell, settings: Settings, store: ObjectStore, prepare: Call
     # One cache may serve several roots: what one of them has trained is not in the store of another.
     root = sha256_hex(settings.storage.root.encode())[:16]
     scratch = settings.storage.cache_folder / "training" / root / cell.key
+    vault = CheckpointVault(store, cell.key, settings.training.keep_best)
     with _alone(scratch):
         note = scratch / "done.json"
         value = _done(store, note)
         if value is None:
             training = prepare()
             try:
-                metrics = training(scratch / "model")
+                with under(_care(settings, vault)):
+                    metrics = training(scratch / "model")
             except DataError as error:
                 return Outcome.rejected(cell, "not_trainable", detail=error.what)
             value = {"artifact": put_folder(store, scratch / "model"), "metrics": metrics}
             note.with_suffix(".new").write_text(json.dumps(value), encoding="utf-8")
             note.with_suffix(".new").rename(note)
         shutil.rmtree(scratch / "model", ignore_errors=True)
+        vault.forget()
         return Outcome.accepted(cell, value)
+
+
+def _care(settings: Settings, vault: CheckpointVault) -> Care:
+    how = settings.training
+    return Care(
+        stall_seconds=how.stall_seconds,
+        grace_seconds=how.grace_seconds,
+        vault=vault,
+        store_every=how.store_every,
+        resume=how.resume,
+    )
 
 
 def _done(store: ObjectStore, note: Path) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from medgr2.schemas.errors import UsageError
 from medgr2.schemas.usage import Budget
 
 P = TypeVar("P", bound=BaseModel)
+EXAMPLE = {"calls": 1000, "tokens": 2000000, "money": 5, "hours": 8}
 
 
 def fill(model: type[P], values: Mapping[str, Any], command: str) -> P:
@@ -26,17 +27,18 @@ def fill(model: type[P], values: Mapping[str, Any], command: str) -> P:
         ) from None
 
 
-def budget_of(text: str) -> dict[str, str] | None:
+def budget_of(text: str, model: type[BaseModel] = Budget, command: str = "refresh") -> dict[str, str] | None:
     """`calls=1000,money=5`, as a person types it."""
     if not text:
         return None
     limits: dict[str, str] = {}
+    example = ",".join(f"{name}={EXAMPLE[name]}" for name in model.model_fields)
     for part in text.split(","):
         name, equals, value = (word.strip() for word in part.partition("="))
-        if not equals or name not in Budget.model_fields or name in limits:
+        if not equals or name not in model.model_fields or name in limits:
             raise UsageError(
                 f"--budget: cannot read {part.strip()!r}",
-                next_command="medgr2 refresh --budget calls=1000,tokens=2000000,money=5  with any of the three",
+                next_command=f"medgr2 {command} --budget {example}  with any of them",
             )
         limits[name] = value
     return limits

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+import resource
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from pydantic import ValidationError
+from prefect.events import emit_event
 
+from medgr2.flows.approval import ask_person
+from medgr2.flows.cycle_records import told
 from medgr2.flows.refresh import BatchRefusedError, announce, data_refresh
-from medgr2.infra import versions
-from medgr2.infra.workspace import Workspace, open_workspace
+from medgr2.infra.workspace import open_workspace
 from medgr2.models.model_ref import base_model
-from medgr2.models.registry import Registry
+from medgr2.models.stop_rules import why_stop
+from medgr2.schemas.approvals import Approval
 from medgr2.schemas.cycle_reports import CycleReport, Exam, NightReport, RewardTrial
 from medgr2.schemas.digest import digest_of
-from medgr2.schemas.errors import DataError, NotFoundError
 from medgr2.schemas.parameters import LoopParameters, RefreshParameters
 from medgr2.schemas.reports import DatasetVersion
-from medgr2.tasks import improve, promotion, reward
+from medgr2.schemas.stopping import Stop
+from medgr2.tasks import improve, promotion, reward, vigil
+from medgr2.tasks.cycle_cost import spent
 from medgr2.tasks.night import Night, open_night
+
+NOTHING_NEW = "nothing new was published: nothing to learn"
 
 
 @flow(name="closed-loop", description="Cycles of refresh, train, evaluate, promote and regenerate.")
@@ -29,22 +34,49 @@ def closed_loop(parameters: LoopParameters = LoopParameters()) -> list[CycleRepo
         reports.append(turn(parameters, cycle))
         if _waits(parameters, reports[-1]):
             break  # a later night begun now would keep the models of now, and never see what this one is to teach
+        if (stop := why_stop(reports, parameters.stop)) is not None:
+            reports[-1] = stopped(parameters, reports[-1], stop)
+            break
     return reports
+
+
+def stopped(parameters: LoopParameters, report: CycleReport, stop: Stop) -> CycleReport:
+    """Told to whoever looks, and kept; the cycle's own record stays as it was."""
+    get_run_logger().warning(f"the loop ends after cycle {stop.after}, {stop.ground}: {stop.reason}")
+    emit_event(
+        "medgr2.loop.stopped",
+        resource={"prefect.resource.id": f"medgr2.run.{report.night.run}"},
+        payload=stop.model_dump(mode="json"),
+    )
+    asked = digest_of([parameters.lived, parameters.stop.model_dump(mode="json")])
+    open_workspace().store.create(f"stops/{report.night.run}/{asked}.json", stop.model_dump_json().encode())
+    return report.model_copy(update={"stop": stop})
 
 
 def turn(parameters: LoopParameters, cycle: int) -> CycleReport:
     """A finished cycle is history: run again, it is read, not lived through with what was learned later."""
     tonight = parameters.night(cycle)
     workspace = open_workspace()
-    asked = [parameters.model_dump(mode="json", exclude={"cycles"}), base_model(workspace.settings).revision]
-    record = f"cycles/{tonight.run}/{digest_of(asked)}.json"
+    record = f"cycles/{tonight.run}/{digest_of([parameters.lived, base_model(workspace.settings).revision])}.json"
     if workspace.store.exists(record):
-        return _told(workspace, record)
+        return told(workspace, record)
+    before = cpu_seconds()
     report = live(parameters, tonight, cycle)
+    report = report.model_copy(
+        update={
+            "spent": spent(workspace.lake, tonight.run),
+            "cpu_seconds": cpu_seconds() - before if workspace.settings.compute.mode == "inline" else None,
+        }
+    )
     if report.exam is not None or parameters.refresh.score.reviewer == "phantoms":
         # Where people review, a cycle that published nothing yet waits for their verdicts and is lived again.
         workspace.store.create(record, report.model_dump_json().encode())
     return report
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those it has waited for."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def _waits(parameters: LoopParameters, report: CycleReport) -> bool:
@@ -52,50 +84,33 @@ def _waits(parameters: LoopParameters, report: CycleReport) -> bool:
     return parameters.refresh.score.reviewer != "phantoms" and report.night.appraisal.calibration is None
 
 
-def _told(workspace: Workspace, record: str) -> CycleReport:
-    """The report of a finished cycle, which counts only where the lake holds what it tells of."""
-    try:
-        report = CycleReport.model_validate_json(workspace.store.get(record))
-    except ValidationError:
-        raise _untrue(workspace, record, "is damaged, or was written by another release") from None
-    version, registry = report.night.publish.version, Registry(workspace.store, workspace.lake)
-    try:
-        held = version is None or versions.resolve(workspace.lake, version.ref).digest == version.digest
-        judge = report.reward.candidate if report.reward else None
-        for model_id in filter(None, (report.candidate, report.generator, judge)):
-            registry.model(model_id)
-    except NotFoundError as missing:
-        raise _untrue(workspace, record, f"tells of what is not there: {missing.what}") from None
-    if not held:
-        raise _untrue(workspace, record, "tells of another version than the lake holds")
-    return report
-
-
-def _untrue(workspace: Workspace, record: str, what: str) -> DataError:
-    return DataError(
-        f"the record of a finished cycle {what}",
-        where=f"{record} in {workspace.store.uri}",
-        kept="every finished cell, version and model",
-        next_command="restore what is missing from a backup; or delete this object and run the same command again: "
-        "the cycle is lived again, and nothing that is finished is bought twice",
-    )
-
-
 def live(parameters: LoopParameters, tonight: RefreshParameters, cycle: int) -> CycleReport:
     refreshed = refresh(tonight)
-    night = open_night(open_workspace(), tonight)
+    workspace = open_workspace()
+    night = open_night(workspace, tonight)
     # What was found out about bad drafts teaches the reward also where no good one was new.
     judge = co_train(night, parameters, tonight) if refreshed.appraisal.calibration is not None else None
+    report = CycleReport(
+        cycle=cycle,
+        night=refreshed,
+        reward=judge,
+        fallen=vigil.fallen(workspace.lake, night, refreshed.appraisal.precision),
+    )
     version = refreshed.publish.version
-    if version is None or refreshed.publish.refused or refreshed.publish.added == 0:
-        nothing = "nothing new was published: nothing to learn"
-        if refreshed.publish.refused:
-            nothing = "the batch gives its keys away: not published"
-        return CycleReport(cycle=cycle, night=refreshed, decision=nothing, reward=judge)
+    if version is None or (nothing := _nothing_to_learn(report)):
+        return report.model_copy(update={"decision": nothing if version else NOTHING_NEW})
     candidate = train(night, version, parameters)
-    exam = examine(night, candidate)
+    exam = promote(night, candidate, examine(night, candidate), parameters)
     generator = regenerate(night, version, parameters)
-    return CycleReport(cycle=cycle, night=refreshed, candidate=candidate, exam=exam, generator=generator, reward=judge)
+    return report.model_copy(update={"candidate": candidate, "exam": exam, "generator": generator})
+
+
+def _nothing_to_learn(report: CycleReport) -> str:
+    if report.night.publish.refused:
+        return "the batch gives its keys away: not published"
+    if report.night.publish.added == 0:
+        return NOTHING_NEW
+    return f"nothing is learned from this night: {report.fallen}" if report.fallen else ""
 
 
 def refresh(tonight: RefreshParameters) -> NightReport:
@@ -127,10 +142,23 @@ def train(night: Night, version: DatasetVersion, parameters: LoopParameters) -> 
 
 @task(cache_policy=NO_CACHE)
 def examine(night: Night, candidate: str) -> Exam:
-    """Candidate and champion sit the same held-out exam; the champion is replaced only by a better one."""
-    exam = promotion.sit(open_workspace(), night, candidate, announce)
-    get_run_logger().info(exam.line())
-    return exam
+    """Candidate and champion sit the same held-out exam."""
+    return promotion.sit(open_workspace(), night, candidate, announce)
+
+
+def promote(night: Night, candidate: str, exam: Exam, parameters: LoopParameters) -> Exam:
+    """The champion is replaced only by a better one and, where a person is to be asked, only on that person's word."""
+    approval = None
+    if parameters.approval == "person" and promotion.open_question(open_workspace(), candidate, exam):
+        approval = ask_person(open_workspace(), night, candidate, exam, parameters.approval_hours)
+    return settle(night, candidate, exam, approval)
+
+
+@task(cache_policy=NO_CACHE)
+def settle(night: Night, candidate: str, exam: Exam, approval: Approval | None) -> Exam:
+    settled = promotion.settle(open_workspace(), night, candidate, exam, approval)
+    get_run_logger().info(settled.line())
+    return settled
 
 
 @task(cache_policy=NO_CACHE)
@@ -146,28 +174,3 @@ def regenerate(night: Night, version: DatasetVersion, parameters: LoopParameters
     if generator is not None:
         promotion.use_generator(workspace, night, generator)
     return generator
-
-
-def summary(reports: list[CycleReport]) -> list[dict[str, Any]]:
-    """The short table a person reads after a loop."""
-    return [_line(report) for report in reports]
-
-
-def _line(report: CycleReport) -> dict[str, Any]:
-    night, exam = report.night, report.exam
-    return {
-        "cycle": report.cycle,
-        "drafts": _drafts(night),
-        "accepted": night.appraisal.accepted,
-        "version": night.publish.version.ref if night.publish.version else None,
-        "added": night.publish.added,
-        "before": exam.champion.text() if exam and exam.champion else None,
-        "candidate": exam.candidate.text() if exam else None,
-        "blind": exam.blind if exam else None,
-        "reward": report.reward.decision if report.reward else None,
-        "decision": exam.decision if exam else report.decision,
-    }
-
-
-def _drafts(night: NightReport) -> int:
-    return night.generate.accepted

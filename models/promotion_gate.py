@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from medgr2.models.measures import Answer
+from medgr2.models.measures import RESAMPLES, Answer
 from medgr2.models.paired import mcnemar, tail
+from medgr2.schemas.cycle_reports import Gain
 from medgr2.schemas.errors import DataError
 
 SLICE_MINIMUM = 30
@@ -19,7 +21,8 @@ class Rule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     alpha: float = 0.05
-    """Largest p of the paired test at which the candidate counts as better."""
+    """Largest p of the paired test at which the candidate counts as better; over all looks at a held-out version, see
+    `alpha_ledger`."""
     slice_margin: float = 0.05
     """A modality or question type may not fall by more than this ..."""
     slice_alpha: float = 0.1
@@ -35,10 +38,7 @@ class Decision(BaseModel):
 
     promote: bool
     reasons: tuple[str, ...]
-    wins: int = 0
-    """Items that only the candidate answers right."""
-    losses: int = 0
-    p_value: float | None = None
+    gain: Gain | None = None
 
 
 def decide(
@@ -47,8 +47,10 @@ def decide(
     *,
     blank: Sequence[Answer],
     rule: Rule | None = None,
+    level: float | None = None,
 ) -> Decision:
-    """`champion` is None when the role has none yet; then only the look at the picture is asked for."""
+    """`champion` is None when the role has none yet; then only the look at the picture is asked for.
+    `level`: what this look may spend of the rule's alpha; all of it, if nothing is said."""
     rule = rule or Rule()
     reasons: list[str] = []
     sight = _share(candidate) - _share(blank)
@@ -57,16 +59,36 @@ def decide(
     if champion is None:
         return Decision(promote=not reasons, reasons=tuple(reasons) or ("first of its role",))
     pairs = _paired(candidate, champion)
+    gain, most = gain_of(pairs), rule.alpha if level is None else level
+    won = f"{gain.wins} items won, {gain.losses} lost"
+    if gain.wins <= gain.losses:
+        reasons.append(f"not better: {won}")
+    elif gain.p_value > most:
+        reasons.append(f"not clearly better: {won}, p = {gain.p_value:.3g} > {most:.3g}")
+    reasons += _fallen(pairs, rule)
+    good = (f"better: {won}, p = {gain.p_value:.3g}",)
+    return Decision(promote=not reasons, reasons=tuple(reasons) or good, gain=gain)
+
+
+def gain_of(pairs: Sequence[tuple[Answer, Answer]], seed: int = 0) -> Gain:
+    """Of (candidate, champion). Whole images are resampled: their questions are not independent."""
     wins = sum(1 for a, b in pairs if a.correct and not b.correct)
     losses = sum(1 for a, b in pairs if b.correct and not a.correct)
-    p = mcnemar(wins, losses)
-    if wins <= losses:
-        reasons.append(f"not better: {wins} items won, {losses} lost")
-    elif p > rule.alpha:
-        reasons.append(f"not clearly better: {wins} items won, {losses} lost, p = {p:.3f}")
-    reasons += _fallen(pairs, rule)
-    good = (f"better: {wins} items won, {losses} lost, p = {p:.3g}",)
-    return Decision(promote=not reasons, reasons=tuple(reasons) or good, wins=wins, losses=losses, p_value=p)
+    images, image = np.unique([a.image_id for a, _ in pairs], return_inverse=True)
+    gained, asked = np.zeros(len(images)), np.zeros(len(images))
+    np.add.at(gained, image, [float(a.correct) - float(b.correct) for a, b in pairs])
+    np.add.at(asked, image, 1.0)
+    rng = np.random.default_rng(seed)
+    times = rng.multinomial(len(images), np.full(len(images), 1 / len(images)), size=RESAMPLES).astype(float)
+    low, high = np.percentile((times @ gained) / (times @ asked), [2.5, 97.5])
+    return Gain(
+        value=(wins - losses) / len(pairs),
+        low=float(low),
+        high=float(high),
+        wins=wins,
+        losses=losses,
+        p_value=mcnemar(wins, losses),
+    )
 
 
 def _paired(candidate: Sequence[Answer], champion: Sequence[Answer]) -> list[tuple[Answer, Answer]]:

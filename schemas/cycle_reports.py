@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from medgr2.schemas.intake_reports import IntakeReport
 from medgr2.schemas.reports import AppraisalReport, GenerateReport, PublishReport
+from medgr2.schemas.stopping import Spent, Stop
 
 
 class NightReport(BaseModel):
@@ -35,6 +36,41 @@ class Accuracy(BaseModel):
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
+class Gain(BaseModel):
+    """Share of the items that the candidate wins less the share that it loses, and its 95% interval: paired, and
+    resampled by whole images."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: float
+    low: float
+    high: float
+    wins: int
+    losses: int
+    p_value: float
+
+    @property
+    def clear(self) -> bool:
+        return self.low > 0
+
+    def text(self) -> str:
+        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+class Level(BaseModel):
+    """How sure one look at a held-out version has to be, and what of alpha all looks so far have spent."""
+
+    model_config = ConfigDict(frozen=True)
+
+    look: int
+    level: float
+    spent: float
+    alpha: float
+
+    def text(self, heldout: str) -> str:
+        return f"look {self.look} at {heldout}: level {self.level:.3g}, spent {self.spent:.3g} of {self.alpha:g}"
+
+
 class Exam(BaseModel):
     """What the held-out set said of a candidate and of the model it has to beat."""
 
@@ -48,12 +84,16 @@ class Exam(BaseModel):
     swapped: float | None
     decision: str
     reasons: tuple[str, ...]
+    gain: Gain | None = None
+    level: Level | None = None
 
     def line(self) -> str:
         before = self.champion.text() if self.champion else "none"
+        gain = f", gain {self.gain.text()}" if self.gain else ""
+        level = f"; {self.level.text(self.heldout)}" if self.level else ""
         return (
-            f"held-out accuracy {self.candidate.text()}, before {before}, blind {self.blind}: "
-            f"{self.decision} ({'; '.join(self.reasons)})"
+            f"held-out accuracy {self.candidate.text()}, before {before}{gain}, blind {self.blind}: "
+            f"{self.decision} ({'; '.join(self.reasons)}){level}"
         )
 
 
@@ -104,3 +144,10 @@ class CycleReport(BaseModel):
     decision: str = ""
     generator: str | None = None
     reward: RewardTrial | None = None
+    fallen: str = ""
+    """How the audited precision fell since the night before, if it did by more than chance: nothing was learned."""
+    spent: Spent = Spent()
+    cpu_seconds: float | None = None
+    """Of the try that finished the cycle; known only where all work is done in one process."""
+    stop: Stop | None = None
+    """Why the loop ends here; not part of the cycle's record, since other stop rules make it go on."""

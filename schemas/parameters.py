@@ -7,7 +7,9 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from medgr2.schemas.approvals import Approver
 from medgr2.schemas.intake import IntakeParameters
+from medgr2.schemas.stopping import StopParameters
 from medgr2.schemas.usage import Budget
 from medgr2.schemas.vocabulary import Modality, QuestionType
 
@@ -166,6 +168,18 @@ class LoopParameters(BaseModel):
         dataset="loop", source=EMBEDDED, score=ScoreParameters(reviewer="phantoms")
     )
     train: TrainParameters = TrainParameters()
+    stop: StopParameters = StopParameters()
+    approval: Approver = Field(
+        default="gate", description="Who promotes a policy that passed its exam: the gate, or a person who is asked."
+    )
+    approval_hours: float = Field(
+        default=12, gt=0, le=24 * 30, description="So long a person is waited for; then the champion is kept."
+    )
+
+    @property
+    def lived(self) -> dict[str, object]:
+        """What a cycle does; not how many there are, when they stop, or who is asked."""
+        return self.model_dump(mode="json", exclude={"cycles", "stop", "approval", "approval_hours"})
 
     def night(self, cycle: int) -> RefreshParameters:
         """Each cycle is a night of its own name, so a loop that is run again goes on where it stood."""

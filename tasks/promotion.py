@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from medgr2.infra import versions
+from medgr2.infra.lake import Lake
+from medgr2.infra.version_history import fold
 from medgr2.infra.workspace import Workspace
+from medgr2.models.alpha_ledger import AlphaLedger
 from medgr2.models.measures import Summary
-from medgr2.models.promotion_gate import decide
-from medgr2.models.registry import Registry
+from medgr2.models.promotion_gate import Rule, decide
+from medgr2.models.registry import Registry, Source
+from medgr2.schemas.approvals import Approval
 from medgr2.schemas.cycle_reports import Accuracy, Exam
 from medgr2.schemas.errors import ConflictError
+from medgr2.schemas.parameters import HELDOUT
 from medgr2.schemas.vocabulary import Role
 from medgr2.tasks import evaluate
 from medgr2.tasks.evaluate import Condition
@@ -19,13 +25,14 @@ from medgr2.tasks.night import Night
 from medgr2.tasks.stage import Announce, StageRequest, run_and_record
 
 CONDITIONS = (Condition.IMAGE, Condition.BLANK, Condition.SWAPPED)
+PASSED, PROMOTED, KEPT = "passed", "promoted", "champion kept"
 
 
 def examine(workspace: Workspace, model_id: str, run: str, announce: Announce) -> tuple[Summary, list[dict[str, Any]]]:
     """The held-out exam, with its controls. Answers given before are not asked for again."""
     lake = workspace.lake
     registry = Registry(workspace.store, lake)
-    heldout = versions.resolve(lake, "heldout")
+    heldout = versions.resolve(lake, HELDOUT)
     items = evaluate.read_heldout(lake, heldout)
     model = registry.model(model_id)
     if taught := registry.taught(model_id):
@@ -40,36 +47,75 @@ def examine(workspace: Workspace, model_id: str, run: str, announce: Announce) -
     return evaluate.summary(rows), rows
 
 
-def sit(workspace: Workspace, night: Night, candidate_id: str, announce: Announce) -> Exam:
-    """Candidate and champion answer the same items; the alias moves only from the champion the night began with."""
-    registry = Registry(workspace.store, workspace.lake)
+def sit(workspace: Workspace, night: Night, candidate_id: str, announce: Announce, rule: Rule | None = None) -> Exam:
+    """Candidate and champion answer the same items; one look of the held-out version's allowance is spent on it."""
+    rule, champion_id = rule or Rule(), night.champion_id or night.base_id
     mine, my_rows = examine(workspace, candidate_id, night.run, announce)
     # Before the first promotion the base is what a candidate has to beat.
-    theirs, their_rows = examine(workspace, night.champion_id or night.base_id, night.run, announce)
+    theirs, their_rows = examine(workspace, champion_id, night.run, announce)
+    heldout = versions.resolve(workspace.lake, HELDOUT)
+    # Spent before anybody knows what it shows: a night that is killed here finds its own look again.
+    look = ledger(workspace).look(
+        Role.POLICY,
+        source_of(heldout),
+        candidate=candidate_id,
+        champion=champion_id,
+        alpha=rule.alpha,
+        run=night.run,
+    )
     decision = decide(
         evaluate.answers(my_rows, Condition.IMAGE),
         evaluate.answers(their_rows, Condition.IMAGE),
         blank=evaluate.answers(my_rows, Condition.BLANK),
+        rule=rule,
+        level=look.level,
     )
-    decided_before = any(move.model_id == candidate_id for move in registry.history(Role.POLICY))
-    promoted, reasons = decision.promote, decision.reasons
-    if promoted and not decided_before:
-        reason = f"{night.run}: {reasons[0]}"
-        try:
-            registry.promote(Role.POLICY, candidate_id, reason=reason, expected_current=night.champion_id)
-        except ConflictError as moved:
-            # The night keeps the champion it began with, so trying again would end the same way, for ever.
-            promoted, reasons = False, (*reasons, moved.what)
     return Exam(
-        heldout=versions.resolve(workspace.lake, "heldout").ref,
+        heldout=heldout.ref,
         items=mine.n,
         candidate=Accuracy(value=mine.macro, low=mine.macro_low, high=mine.macro_high),
         champion=Accuracy(value=theirs.macro, low=theirs.macro_low, high=theirs.macro_high),
         blind=mine.blank,
         swapped=mine.swapped,
-        decision="promoted" if promoted else "champion kept",
-        reasons=reasons,
+        decision=PASSED if decision.promote else KEPT,
+        reasons=decision.reasons,
+        gain=decision.gain,
+        level=look.told(),
     )
+
+
+def open_question(workspace: Workspace, candidate_id: str, exam: Exam) -> bool:
+    """Whether the candidate passed and nobody has moved it yet."""
+    moves = Registry(workspace.store, workspace.lake).history(Role.POLICY)
+    return exam.decision == PASSED and not any(move.model_id == candidate_id for move in moves)
+
+
+def settle(workspace: Workspace, night: Night, candidate_id: str, exam: Exam, approval: Approval | None = None) -> Exam:
+    """What follows from the exam. The alias moves only from the champion that the night began with."""
+    if exam.decision != PASSED:
+        return exam
+    registry, said = Registry(workspace.store, workspace.lake), () if approval is None else (approval.text(),)
+    if approval is not None and not approval.approve:
+        return exam.model_copy(update={"decision": KEPT, "reasons": (*exam.reasons, *said)})
+    kept: Sequence[str] = ()
+    if open_question(workspace, candidate_id, exam):
+        reason = "; ".join((f"{night.run}: {exam.reasons[0]}", *said))
+        try:
+            registry.promote(Role.POLICY, candidate_id, reason=reason, expected_current=night.champion_id)
+        except ConflictError as moved:
+            # The night keeps the champion it began with, so trying again would end the same way, for ever.
+            kept = (moved.what,)
+    return exam.model_copy(update={"decision": KEPT if kept else PROMOTED, "reasons": (*exam.reasons, *said, *kept)})
+
+
+def ledger(workspace: Workspace) -> AlphaLedger:
+    return AlphaLedger(workspace.store, lambda source: _members(workspace.lake, source))
+
+
+def _members(lake: Lake, source: Source) -> set[str]:
+    """What is left of a version: one that was erased in part was looked at all the same."""
+    history = [v for v in versions.versions(lake, source.dataset) if v.version <= source.version]
+    return fold(lake, source.dataset, history)
 
 
 def use_generator(workspace: Workspace, night: Night, generator_id: str) -> None:

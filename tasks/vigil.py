@@ -11,6 +11,7 @@ from medgr2.models.alarms import Figures, figures
 from medgr2.models.canaries import canaries
 from medgr2.models.gates import GATES, GateContext
 from medgr2.models.perturbation_pool import Pool
+from medgr2.models.stop_rules import fell
 from medgr2.schemas.items import Item
 from medgr2.schemas.reports import AuditedShare
 from medgr2.schemas.vocabulary import Origin
@@ -40,6 +41,12 @@ def precision_of(lake: Lake, run: str) -> AuditedShare | None:
     if found is None:
         return None
     return AuditedShare(audited=found.audited, value=found.value, low=found.low, high=found.high)
+
+
+def fallen(lake: Lake, night: Night, precision: AuditedShare | None) -> str:
+    """How the audited precision of the accepted fell since the night before, if it did by more than chance."""
+    before = night_before(lake, night) if precision is not None else None
+    return f"{fall} since {before.run}" if before is not None and (fall := fell(precision, before.precision)) else ""
 
 
 def figures_of(run: str, rows: Iterable[Mapping[str, Any]], precision: AuditedShare | None) -> Figures:

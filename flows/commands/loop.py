@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from typing import get_args
 
 import click
 
-from medgr2.flows.forms import fill
+from medgr2.flows.forms import budget_of, fill
 from medgr2.flows.output import emit
 from medgr2.flows.prefect_home import prepare
 from medgr2.infra.settings import load_settings
+from medgr2.schemas.approvals import Approver
 from medgr2.schemas.parameters import EMBEDDED, LoopParameters
+from medgr2.schemas.stopping import LoopBudget
 
+APPROVERS = get_args(Approver)
 NEXT = (
     'medgr2 query "select verdict, count(*) n from items_scored group by 1"',
     "medgr2 models",
@@ -24,8 +28,29 @@ NEXT = (
 @click.option("--cycles", default=1, show_default=True, help="Turns of the loop.")
 @click.option("--seed", default=7, show_default=True, help="Seed of the training and of the embedded world.")
 @click.option("--images", default=300, show_default=True, help="Images in the embedded world.")
+@click.option(
+    "--patience", default=2, show_default=True, help="Cycles in a row without a clear gain that end the loop; 0: none."
+)
+@click.option("--regardless", is_flag=True, help="Live all cycles, whatever gain and audited precision say.")
+@click.option("--budget", default="", help="Of all cycles: calls=1000,tokens=2000000,money=5,hours=8")
+@click.option(
+    "--approve",
+    type=click.Choice(APPROVERS),
+    default="gate",
+    show_default=True,
+    help="Who promotes a policy that passed its exam; a person is asked here, or by a form of the Prefect server.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The reports as one JSON array.")
-def command(cycles: int, seed: int, images: int, as_json: bool) -> None:
+def command(
+    cycles: int,
+    seed: int,
+    images: int,
+    patience: int,
+    regardless: bool,
+    budget: str,
+    approve: str,
+    as_json: bool,
+) -> None:
     """Refresh, train (SFT, then GRPO), evaluate, promote, regenerate. Killed, the same command goes on."""
     settings = load_settings()
     parameters = fill(
@@ -39,12 +64,19 @@ def command(cycles: int, seed: int, images: int, as_json: bool) -> None:
                 "world": {"seed": seed, "images": images},
                 "score": {"reviewer": "phantoms"},
             },
+            "stop": {
+                "patience": 0 if regardless else patience,
+                "precision": not regardless,
+                "budget": budget_of(budget, LoopBudget, "loop"),
+            },
+            "approval": approve,
         },
         "loop",
     )
     started = time.monotonic()
     prepare(settings)
-    from medgr2.flows.loop import closed_loop, summary
+    from medgr2.flows.cycle_records import summary
+    from medgr2.flows.loop import closed_loop
 
     reports = closed_loop(parameters)
     if as_json:
@@ -59,7 +91,9 @@ def command(cycles: int, seed: int, images: int, as_json: bool) -> None:
         if report.reward:
             click.echo(f"cycle {report.cycle}: {report.reward.line()}")
         if report.exam:
-            click.echo(f"cycle {report.cycle}: {report.exam.decision}: {'; '.join(report.exam.reasons)}")
+            click.echo(f"cycle {report.cycle}: {report.exam.line()}")
+        if report.stop:
+            click.echo(f"the loop ended after cycle {report.stop.after}: {report.stop.reason}")
     click.echo(f"\n{time.monotonic() - started:.0f} s, everything is in {settings.storage.root}. Next:")
     item = _an_item(settings.storage)
     for line in NEXT:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.logging import disable_run_logger
 
 from medgr2.flows import loop
 from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.models.registry import Registration, Registry
-from medgr2.schemas.cycle_reports import CycleReport, NightReport
+from medgr2.schemas.cycle_reports import Accuracy, CycleReport, Exam, Gain, NightReport
 from medgr2.schemas.errors import DataError
 from medgr2.schemas.parameters import LoopParameters
 from medgr2.schemas.reports import AppraisalReport, GenerateReport, Plan, PublishReport
+from medgr2.schemas.stopping import Spent
 from medgr2.schemas.vocabulary import Role
 
 
@@ -21,6 +25,15 @@ from medgr2.schemas.vocabulary import Role
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     monkeypatch.setenv("MEDGR2_STORAGE__ROOT", str(tmp_path / "root"))
     return open_workspace()
+
+
+@pytest.fixture(autouse=True)
+def events(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """No server listens."""
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(loop, "emit_event", lambda name, **more: told.append({"event": name, **more}))
+    with disable_run_logger():
+        yield told
 
 
 def cycle_of(cycle: int, *, calibration: str | None = "c", **told: Any) -> CycleReport:
@@ -38,6 +51,10 @@ def cycle_of(cycle: int, *, calibration: str | None = "c", **told: Any) -> Cycle
     return CycleReport(cycle=cycle, night=night, **told)
 
 
+def forever(cycles: int, **more: Any) -> LoopParameters:
+    return LoopParameters.model_validate({"cycles": cycles, "stop": {"patience": 0, "precision": False}} | more)
+
+
 def lived(monkeypatch: pytest.MonkeyPatch, **told: Any) -> list[int]:
     cycles: list[int] = []
 
@@ -53,8 +70,8 @@ def test_a_finished_cycle_is_read_and_its_record_must_be_whole(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cycles = lived(monkeypatch)
-    first = loop.closed_loop.fn(LoopParameters(cycles=2))
-    assert loop.closed_loop.fn(LoopParameters(cycles=2)) == first
+    first = loop.closed_loop.fn(forever(2))
+    assert loop.closed_loop.fn(forever(2)) == first
     assert cycles == [1, 2]
     record = min(o.key for o in workspace.store.list("cycles/"))
     for damaged in (b"", b"{}", b"\xff\x00"):
@@ -80,7 +97,7 @@ def test_a_record_without_its_rows_is_no_finished_cycle(workspace: Workspace, mo
 def test_where_people_review_a_cycle_that_waits_for_them_is_the_last(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    by_people = LoopParameters.model_validate({"cycles": 3, "refresh": {"dataset": "loop"}})
+    by_people = forever(3, refresh={"dataset": "loop"})
     cycles = lived(monkeypatch, calibration=None)
     assert len(loop.closed_loop.fn(by_people)) == 1
     assert cycles == [1]
@@ -88,3 +105,89 @@ def test_where_people_review_a_cycle_that_waits_for_them_is_the_last(
     assert len(loop.closed_loop.fn(by_people)) == 3
     assert cycles == [1, 2, 3]
     assert not list(workspace.store.list("cycles/"))
+
+
+def exam_of(low: float) -> Exam:
+    told = Accuracy(value=0.8, low=0.7, high=0.9)
+    gain = Gain(value=low + 0.02, low=low, high=low + 0.04, wins=9, losses=3, p_value=0.1)
+    return Exam(
+        heldout="heldout@1", items=300, candidate=told, champion=told, blind=0.2, swapped=0.2,
+        decision="champion kept", reasons=("not clearly better",), gain=gain,
+    )  # fmt: skip
+
+
+def gains(monkeypatch: pytest.MonkeyPatch, *lows: float) -> list[int]:
+    """Cycles whose gains have these lower bounds."""
+    cycles: list[int] = []
+
+    def live(_parameters: object, _tonight: object, cycle: int) -> CycleReport:
+        cycles.append(cycle)
+        return cycle_of(cycle, exam=exam_of(lows[cycle - 1]))
+
+    monkeypatch.setattr(loop, "live", live)
+    return cycles
+
+
+def test_two_cycles_in_a_row_without_a_clear_gain_end_the_loop(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]
+) -> None:
+    cycles = gains(monkeypatch, -0.01, 0.01, -0.01, -0.02, 0.03)
+    reports = loop.closed_loop.fn(LoopParameters(cycles=5))
+    assert cycles == [1, 2, 3, 4], "one alone does not"
+    stop = reports[-1].stop
+    assert stop is not None
+    assert (stop.after, stop.ground) == (4, "no gain")
+    assert stop.reason == "no clear gain in 2 cycles in a row: +0.010 [-0.010, +0.030], +0.000 [-0.020, +0.020]"
+    assert [report.stop for report in reports[:-1]] == [None, None, None]
+    (record,) = workspace.store.list("stops/")
+    assert json.loads(workspace.store.get(record.key)) == stop.model_dump(mode="json")
+    assert events[0]["event"] == "medgr2.loop.stopped"
+
+
+def test_the_same_command_reads_a_stopped_loop_and_another_patience_goes_on(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cycles = gains(monkeypatch, -0.01, -0.02, -0.03, 0.03)
+    first = loop.closed_loop.fn(LoopParameters(cycles=4))
+    assert loop.closed_loop.fn(LoopParameters(cycles=4)) == first
+    assert cycles == [1, 2]
+    further = loop.closed_loop.fn(forever(4))
+    assert cycles == [1, 2, 3, 4], "what is finished is read, also under other stop rules"
+    assert [report.stop for report in further] == [None] * 4
+    assert len(list(workspace.store.list("stops/"))) == 1
+
+
+def test_a_fallen_precision_ends_the_loop_and_a_spent_budget_too(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lived(monkeypatch, fallen="audited precision fell")
+    (only,) = loop.closed_loop.fn(
+        LoopParameters.model_validate(
+            {
+                "cycles": 3,
+                "refresh": {"night": "a", "source": "embedded", "score": {"reviewer": "phantoms"}, "dataset": "loop"},
+            }
+        )
+    )
+    assert only.stop is not None
+    assert (only.stop.ground, only.stop.reason) == ("precision", "audited precision fell")
+    lived(monkeypatch)
+    monkeypatch.setattr(loop, "spent", lambda _lake, _run: Spent(calls=40))
+    limited = forever(
+        5,
+        stop={"patience": 0, "budget": {"calls": 100}},
+        refresh={"night": "b", "source": "embedded", "score": {"reviewer": "phantoms"}, "dataset": "loop"},
+    )
+    reports = loop.closed_loop.fn(limited)
+    assert len(reports) == 2, "a third would pass the limit"
+    assert reports[-1].stop is not None
+    assert reports[-1].stop.reason == "80 of 100 calls are spent, and a cycle has cost up to 40"
+
+
+def test_the_seconds_of_a_cycle_are_told_only_where_they_are_all_seen(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lived(monkeypatch)
+    assert loop.turn(LoopParameters(), 1).cpu_seconds is None, "Ray's workers are not this process"
+    monkeypatch.setenv("MEDGR2_COMPUTE__MODE", "inline")
+    assert loop.turn(LoopParameters(), 2).cpu_seconds is not None

@@ -33,9 +33,11 @@ def rights(n: int, of: int, start: int = 0) -> list[bool]:
 def test_better_is_promoted_and_says_why() -> None:
     d = decide(answers(rights(180, 200)), answers(rights(160, 200)), blank=answers(rights(50, 200)))
     assert d.promote
-    assert (d.wins, d.losses) == (20, 0)
-    assert d.p_value is not None
-    assert d.p_value < 0.001
+    assert d.gain is not None
+    assert (d.gain.wins, d.gain.losses) == (20, 0)
+    assert d.gain.p_value < 0.001
+    assert d.gain.clear
+    assert d.gain.low < d.gain.value == 0.1 < d.gain.high
 
 
 def test_a_worse_candidate_is_not_promoted() -> None:
@@ -47,7 +49,18 @@ def test_a_worse_candidate_is_not_promoted() -> None:
 def test_luck_is_not_promoted() -> None:
     d = decide(answers(rights(163, 200)), answers(rights(160, 200)), blank=answers(rights(50, 200)))
     assert not d.promote
-    assert "not clearly better" in d.reasons[0]
+    assert d.reasons == ("not clearly better: 3 items won, 0 lost, p = 0.25 > 0.05",)
+    assert d.gain is not None
+    assert d.gain.text() == "+0.015 [+0.000, +0.040]"
+    assert not d.gain.clear
+
+
+def test_a_later_look_has_to_be_surer() -> None:
+    candidate, champion = answers(rights(170, 200)), answers(rights(160, 200))
+    blank = answers(rights(50, 200))
+    assert decide(candidate, champion, blank=blank).promote, "10 won, none lost: p = .002"
+    d = decide(candidate, champion, blank=blank, level=0.001)
+    assert d.reasons == ("not clearly better: 10 items won, 0 lost, p = 0.00195 > 0.001",)
 
 
 def test_better_overall_but_worse_on_a_slice_is_not_promoted() -> None:

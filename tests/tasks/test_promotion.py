@@ -10,6 +10,8 @@ from medgr2.infra.images import ImageStore
 from medgr2.infra.workspace import Workspace
 from medgr2.models.measures import Answer, summarise
 from medgr2.models.registry import Registration, Registry
+from medgr2.schemas.approvals import Approval
+from medgr2.schemas.cycle_reports import Exam
 from medgr2.schemas.reports import Plan
 from medgr2.schemas.vocabulary import Role
 from medgr2.tasks import promotion
@@ -18,6 +20,10 @@ from medgr2.tasks.night import Night
 
 def quiet(plan: Plan) -> None:
     del plan
+
+
+def sit(workspace: Workspace, night: Night, candidate: str, approval: Approval | None = None) -> Exam:
+    return promotion.settle(workspace, night, candidate, promotion.sit(workspace, night, candidate, quiet), approval)
 
 
 def test_a_champion_that_moved_meanwhile_is_kept_and_the_loop_goes_on(
@@ -51,10 +57,12 @@ def test_a_champion_that_moved_meanwhile_is_kept_and_the_loop_goes_on(
     )  # fmt: skip
     registry.promote(Role.POLICY, other, reason="another loop was faster", expected_current=None)
     for _ in range(2):
-        exam = promotion.sit(workspace, night, candidate, quiet)
+        exam = sit(workspace, night, candidate)
+        assert exam.level is not None
+        assert (exam.level.look, exam.level.spent) == (1, 0.025), "killed and run again, the night spends nothing twice"
         assert exam.decision == "champion kept"
         assert "not unset as expected" in exam.reasons[-1]
         assert registry.champion(Role.POLICY) == other
     tomorrow = night.model_copy(update={"champion_id": other})
-    assert promotion.sit(workspace, tomorrow, candidate, quiet).decision == "promoted"
+    assert sit(workspace, tomorrow, candidate).decision == "promoted"
     assert registry.champion(Role.POLICY) == candidate

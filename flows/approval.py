@@ -1,0 +1,159 @@
+"""A person's word on a candidate that passed its exam: by a form of a paused run, or at the terminal.
+
+Counts, intervals and ids only: nothing of a patient is shown, and nothing of one should be typed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import click
+from prefect import get_run_logger
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+from prefect.exceptions import FlowPauseTimeout, NotPausedError, ObjectNotFound
+from prefect.flow_runs import pause_flow_run, resume_flow_run
+from prefect.input import RunInput
+from prefect.input.run_input import keyset_from_base_key
+from prefect.states import Cancelled
+from pydantic import Field
+
+from medgr2.infra.workspace import Workspace
+from medgr2.models.approvals import ApprovalDesk
+from medgr2.schemas.approvals import Approval
+from medgr2.schemas.cycle_reports import Exam
+from medgr2.tasks.night import Night
+
+POLL_SECONDS = 5
+SLACK_SECONDS = 3600
+"""The server's deadline lies behind ours: a run that it gives up itself would fail, and end the loop."""
+NOBODY = "nobody"
+
+
+class PromotionForm(RunInput):
+    """What the person who answers fills in."""
+
+    approve: bool = Field(default=False, description="The candidate becomes the champion.")
+    name: str = Field(min_length=1, max_length=200, description="Who decides; kept with the champion's move.")
+    comment: str = Field(default="", max_length=1000, description="Kept too. Nothing of a patient, please.")
+
+
+def ask_person(workspace: Workspace, night: Night, candidate: str, exam: Exam, hours: float) -> Approval:
+    """The answer, asked for once; the champion stays where nobody answers in time, or nobody can be asked."""
+    desk = ApprovalDesk(workspace.store, candidate=candidate, champion=night.champion_id, heldout=exam.heldout)
+    later = f"medgr2 promote {candidate[:12]} takes it still"
+    if (said := desk.said() or _answered_before(desk)) is not None:
+        return said
+    deadline = desk.asked_at() + timedelta(hours=hours)
+    if _left(deadline) <= 0:
+        return desk.answer(_nobody(f"nobody answered within {hours:g} h; {later}"))
+    if "PREFECT_API_URL" in os.environ:
+        return desk.answer(_by_form(desk, night, candidate, exam, deadline) or _nobody(_late(hours, later)))
+    if sys.stdin.isatty():
+        return desk.answer(_at_the_terminal(night, candidate, exam))
+    # Not kept as an answer: the same loop at a terminal, or with a server, may ask.
+    return _nobody(f"nobody could be asked, without a terminal or a Prefect server; {later}")
+
+
+def _late(hours: float, later: str) -> str:
+    return f"nobody answered within {hours:g} h; {later}"
+
+
+def _by_form(desk: ApprovalDesk, night: Night, candidate: str, exam: Exam, deadline: datetime) -> Approval | None:
+    run = FlowRunContext.get()
+    assert run is not None and run.flow_run is not None  # noqa: S101, PT018  called by a flow
+    for earlier in desk.forms():
+        _take_down(earlier)
+    desk.put_up(str(run.flow_run.id))
+    get_run_logger().warning(f"{night.run}: waits for a person until {deadline:%Y-%m-%d %H:%M} UTC")
+    form = PromotionForm.with_initial_data(description=description(night, candidate, exam))
+    left = _left(deadline)
+    with _nobody_answers_after(left, run.flow_run.id), contextlib.suppress(FlowPauseTimeout):
+        filled = pause_flow_run(
+            wait_for_input=form, timeout=int(left + SLACK_SECONDS), poll_interval=POLL_SECONDS, key=_key(desk)
+        )
+        return _said(filled)
+    return None
+
+
+def _said(form: PromotionForm) -> Approval | None:
+    if form.name == NOBODY:
+        return None
+    return Approval(approve=form.approve, by=form.name, comment=form.comment, at=datetime.now(UTC))
+
+
+@contextlib.contextmanager
+def _nobody_answers_after(seconds: float, run_id: UUID) -> Iterator[None]:
+    def answer() -> None:
+        with contextlib.suppress(NotPausedError):  # a person was faster
+            resume_flow_run(run_id, run_input={"approve": False, "name": NOBODY, "comment": ""})
+
+    timer = threading.Timer(seconds, answer)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _answered_before(desk: ApprovalDesk) -> Approval | None:
+    """What was said to a form whose process was killed before it could read it."""
+    if "PREFECT_API_URL" not in os.environ:
+        return None
+    for earlier in desk.forms():
+        with get_client(sync_client=True) as client, contextlib.suppress(ObjectNotFound):
+            text = client.read_flow_run_input(UUID(earlier), keyset_from_base_key(f"paused-{_key(desk)}")["response"])
+            if (said := _said(PromotionForm.model_validate_json(text))) is not None:
+                return desk.answer(said)
+    return None
+
+
+def _take_down(run_id: str) -> None:
+    """The form of a try that was killed: nobody would read what is said to it from now on."""
+    with get_client(sync_client=True) as client, contextlib.suppress(ObjectNotFound):
+        state = client.read_flow_run(UUID(run_id)).state
+        if state is not None and state.is_paused():
+            client.set_flow_run_state(UUID(run_id), Cancelled(message="asked again by a later run"), force=True)
+
+
+def _at_the_terminal(night: Night, candidate: str, exam: Exam) -> Approval:
+    click.echo("\n" + description(night, candidate, exam))
+    approve = click.confirm("Make it the champion?", default=False)
+    name = click.prompt("Your name", type=str)
+    comment = click.prompt("Comment", type=str, default="", show_default=False)
+    return Approval(approve=approve, by=name[:200], comment=comment[:1000], at=datetime.now(UTC))
+
+
+def description(night: Night, candidate: str, exam: Exam) -> str:
+    """What a person is shown."""
+    champion = f"champion {night.champion_id[:12]}" if night.champion_id else "the base"
+    before, gain, level = exam.champion, exam.gain, exam.level
+    lines = (
+        f"**{night.run}**: the candidate {candidate[:12]} passed its exam against {champion}.",
+        f"- {exam.heldout}, {exam.items} items: accuracy {exam.candidate.text()}",
+        f"- before: {before.text() if before else 'none'}",
+        f"- gain {gain.text()}: {gain.wins} items won, {gain.losses} lost, p = {gain.p_value:.3g}" if gain else "",
+        f"- with a grey picture {exam.blind:.3f}" if exam.blind is not None else "",
+        f"- with another patient's picture {exam.swapped:.3f}" if exam.swapped is not None else "",
+        f"- {level.text(exam.heldout)}" if level else "",
+    )
+    return "\n".join(filter(None, lines))
+
+
+def _nobody(why: str) -> Approval:
+    return Approval(approve=False, comment=why, at=datetime.now(UTC))
+
+
+def _left(deadline: datetime) -> float:
+    return (deadline - datetime.now(UTC)).total_seconds()
+
+
+def _key(desk: ApprovalDesk) -> str:
+    return f"promote-{desk.question[:16]}"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from medgr2.schemas.errors import UsageError
+from medgr2.schemas.parameters import TrainParameters
+from medgr2.schemas.presets import TrainSettings
 from medgr2.schemas.usage import Budget
 
 P = TypeVar("P", bound=BaseModel)
@@ -42,3 +45,28 @@ def budget_of(text: str, model: type[BaseModel] = Budget, command: str = "refres
             )
         limits[name] = value
     return limits
+
+
+def training_of(preset: str, changes: Sequence[str]) -> dict[str, str]:
+    """A preset of training, and `name=value` for each setting that is to be another."""
+    given: dict[str, str] = {"preset": preset}
+    for change in changes:
+        name, equals, value = (word.strip() for word in change.partition("="))
+        if not equals or name not in TrainSettings.model_fields or name in given:
+            close = difflib.get_close_matches(name, TrainSettings.model_fields, n=1)
+            raise UsageError(
+                f"--set: cannot read {change!r}",
+                next_command=f"--set {close[0]}=..."
+                if close
+                else f"--set with one of: {', '.join(TrainSettings.model_fields)}",
+            )
+        given[name] = value
+    try:
+        TrainParameters.model_validate(given)
+    except ValidationError as e:
+        first = e.errors(include_url=False)[0]
+        name = f" {first['loc'][-1]}={first['input']}" if first["loc"] else ""
+        raise UsageError(
+            f"--set{name}: {first['msg'].removeprefix('Value error, ')}", next_command="medgr2 loop --help"
+        ) from None
+    return given

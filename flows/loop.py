@@ -20,7 +20,7 @@ from medgr2.schemas.digest import digest_of
 from medgr2.schemas.parameters import LoopParameters, RefreshParameters
 from medgr2.schemas.reports import DatasetVersion
 from medgr2.schemas.stopping import Stop
-from medgr2.tasks import improve, promotion, reward, vigil
+from medgr2.tasks import improve, preset_check, promotion, reward, vigil
 from medgr2.tasks.cycle_cost import spent
 from medgr2.tasks.night import Night, open_night
 
@@ -30,6 +30,8 @@ NOTHING_NEW = "nothing new was published: nothing to learn"
 @flow(name="closed-loop", description="Cycles of refresh, train, evaluate, promote and regenerate.")
 def closed_loop(parameters: LoopParameters = LoopParameters()) -> list[CycleReport]:
     reports: list[CycleReport] = []
+    for warning in preset_check.refuse_unmet(open_workspace().settings, parameters.train):
+        get_run_logger().warning(warning)
     for cycle in range(1, parameters.cycles + 1):
         reports.append(turn(parameters, cycle))
         if _waits(parameters, reports[-1]):
@@ -99,10 +101,13 @@ def live(parameters: LoopParameters, tonight: RefreshParameters, cycle: int) -> 
     version = refreshed.publish.version
     if version is None or (nothing := _nothing_to_learn(report)):
         return report.model_copy(update={"decision": nothing if version else NOTHING_NEW})
-    candidate = train(night, version, parameters)
+    taught = train(night, version, parameters)
+    candidate = taught.model_id
     exam = promote(night, candidate, examine(night, candidate), parameters)
     generator = regenerate(night, version, parameters)
-    return report.model_copy(update={"candidate": candidate, "exam": exam, "generator": generator})
+    return report.model_copy(
+        update={"candidate": candidate, "exam": exam, "generator": generator, "notes": taught.notes}
+    )
 
 
 def _nothing_to_learn(report: CycleReport) -> str:
@@ -127,7 +132,7 @@ def refresh(tonight: RefreshParameters) -> NightReport:
 @task(cache_policy=NO_CACHE)
 def co_train(night: Night, parameters: LoopParameters, tonight: RefreshParameters) -> RewardTrial | None:
     """The reward of the next cycle: this one's was frozen when its night began."""
-    if parameters.train.judge_steps == 0:
+    if parameters.train.settings.judge_steps == 0:
         return None
     trial = reward.co_train(open_workspace(), night, tonight, parameters.train, parameters.seed, announce)
     get_run_logger().info(trial.line())
@@ -135,9 +140,12 @@ def co_train(night: Night, parameters: LoopParameters, tonight: RefreshParameter
 
 
 @task(cache_policy=NO_CACHE)
-def train(night: Night, version: DatasetVersion, parameters: LoopParameters) -> str:
-    """The candidate's id. SIGKILLed, it goes on from the last checkpoint; done before, it is found."""
-    return improve.train_policy(open_workspace(), night, version, parameters.train, parameters.seed, announce)
+def train(night: Night, version: DatasetVersion, parameters: LoopParameters) -> improve.Taught:
+    """The candidate. SIGKILLed, it goes on from the last checkpoint; done before, it is found."""
+    taught = improve.train_policy(open_workspace(), night, version, parameters.train, parameters.seed, announce)
+    for note in taught.notes:
+        get_run_logger().warning(note)
+    return taught
 
 
 @task(cache_policy=NO_CACHE)
@@ -164,7 +172,7 @@ def settle(night: Night, candidate: str, exam: Exam, approval: Approval | None) 
 @task(cache_policy=NO_CACHE)
 def regenerate(night: Night, version: DatasetVersion, parameters: LoopParameters) -> str | None:
     """The generator of the next cycle."""
-    if parameters.train.generator_steps == 0:
+    if parameters.train.settings.generator_steps == 0:
         return None
     if night.served:
         get_run_logger().info(f"{night.generator} is served by somebody else: it is not trained here")

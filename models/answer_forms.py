@@ -1,4 +1,4 @@
-"""Forms of an answer: thought before the letter, after it, or not at all; and what a policy's exam has to know of it."""
+"""Forms of an answer: thought before the letter, after it or not at all, and what an exam has to know of it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from medgr2.schemas.vocabulary import LETTERS, AnswerStyle
 
 PLAIN = "answer.v1"
 """The question and its options alone: a policy that is taught by example is not told how to reply."""
+SHORT = 64
 METRIC = "answering"
 """Under this name a policy's registration says how it answers."""
 
@@ -34,6 +35,8 @@ class Answering(BaseModel):
     style: AnswerStyle = "think"
     prompt: str = PLAIN
     """Name of its prompt file."""
+    longest: int = SHORT
+    """Tokens that a reply may have."""
 
 
 def answering_of(metrics: Mapping[str, Any]) -> Answering:
@@ -41,8 +44,8 @@ def answering_of(metrics: Mapping[str, Any]) -> Answering:
     return Answering.model_validate(metrics.get(METRIC, {}))
 
 
-def answering_in(style: AnswerStyle, *, told: bool) -> Answering:
-    return Answering(style=style, prompt=f"answer.{style}.v1" if told else PLAIN)
+def answering_in(style: AnswerStyle, *, told: bool, longest: int = SHORT) -> Answering:
+    return Answering(style=style, prompt=f"answer.{style}.v1" if told else PLAIN, longest=longest)
 
 
 def reply_text(rationale: str, letter: str, style: AnswerStyle = "think") -> str:

@@ -39,7 +39,7 @@ def watch() -> Any:
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_log(self, _args: Any, state: Any, *_: Any, **__: Any) -> None:
             refuse_fruitless(state.log_history, finished=False)
 
     return Watch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,17 +21,40 @@ class ModelRef:
     folder: Path
 
 
-def base_model(settings: Settings) -> ModelRef:
-    """The model that everything starts from, put into the artifact store on first use."""
+def base_folder(settings: Settings) -> Path:
+    """Where the model lies that everything starts from. Nothing is ever fetched."""
     named = settings.models.base
     folder = EMBEDDED if named == "embedded" else Path(named).expanduser()
-    if not any(folder.glob("*.safetensors")):
+    if missing := _missing(folder):
         raise SettingsError(
-            f"no model in the folder of the base model {named!r}",
+            f"no whole model in the folder of the base model {named!r}: {missing}",
             where=str(folder),
-            next_command="set MEDGR2_MODELS__BASE to a folder made by save_pretrained, or to 'embedded'",
+            kept="nothing was started; models are not fetched from the network",
+            next_command="set MEDGR2_MODELS__BASE to a folder made by save_pretrained or `hf download NAME --local-dir "
+            "FOLDER`, or to 'embedded'",
         )
-    return materialise(put_folder(open_store(settings.storage), folder), settings)
+    return folder
+
+
+def base_model(settings: Settings) -> ModelRef:
+    """The model that everything starts from, put into the artifact store on first use."""
+    return materialise(put_folder(open_store(settings.storage), base_folder(settings)), settings)
+
+
+def _missing(folder: Path) -> str:
+    """What is not there, of a model in one file or in several that an index lists."""
+    if not folder.is_dir():
+        return "there is no such folder"
+    index = folder / "model.safetensors.index.json"
+    try:
+        listed = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return "the index of its weights is damaged"
+    if lost := sum(not (folder / str(name)).is_file() for name in listed):
+        return f"{lost} of its {len(listed)} files of weights are missing"
+    if not any(folder.glob("*.safetensors")):
+        return "it has no safetensors weights"
+    return "" if (folder / "config.json").is_file() else "it has no config.json"
 
 
 def served_model(server: ServerSettings) -> str:

@@ -151,3 +151,5 @@ class CycleReport(BaseModel):
     """Of the try that finished the cycle; known only where all work is done in one process."""
     stop: Stop | None = None
     """Why the loop ends here; not part of the cycle's record, since other stop rules make it go on."""
+    notes: tuple[str, ...] = ()
+    """What of the policy's training was left out, and why."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from medgr2.schemas.approvals import Approver
 from medgr2.schemas.intake import IntakeParameters
+from medgr2.schemas.presets import PRESETS, Device, Judge, PresetName, TrainSettings
 from medgr2.schemas.stopping import StopParameters
 from medgr2.schemas.usage import Budget
-from medgr2.schemas.vocabulary import Modality, QuestionType
+from medgr2.schemas.vocabulary import AnswerStyle, Modality, QuestionType
 
 Reviewer = Literal["people", "phantoms"]
-Judge = Literal["default", "paper"]
 Style = Literal["direct", "step-by-step", "meta-cognitive"]
 STYLES: tuple[Style, ...] = get_args(Style)
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -137,24 +137,61 @@ class RefreshParameters(BaseModel):
 
 
 class TrainParameters(BaseModel):
-    """How the policy and the generator are trained. The defaults are the preset `cpu-tiny`."""
+    """A preset of training, and what is to be other than in it: what is left empty is as the preset says."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sft_steps: int = Field(default=800, ge=1)
-    sft_batch: int = Field(default=16, ge=1)
-    sft_learning_rate: float = Field(default=3e-4, gt=0)
-    grpo_steps: int = Field(default=20, ge=0, description="0 leaves GRPO out.")
-    grpo_prompts: int = Field(default=8, ge=1, description="Prompts a step, eight answers each.")
-    grpo_learning_rate: float = Field(default=1e-4, gt=0)
-    reward: Literal["default", "paper"] = Field(default="default", description="Reward preset of GRPO.")
-    generator_steps: int = Field(default=100, ge=0, description="0 keeps the generator as it is.")
-    generator_learning_rate: float = Field(default=2e-4, gt=0)
-    judge: Judge = Field(
-        default="default", description="Preset of the reward model: Yes or No, or the paper's head on four grades."
-    )
-    judge_steps: int = Field(default=400, ge=0, description="Of each member; 0 keeps the reward as it is.")
-    judge_members: int = Field(default=2, ge=1, le=8, description="Members of the reward that judge an item.")
+    preset: PresetName = Field(default="cpu-tiny", description="Recipe of training by name.")
+    answer_style: AnswerStyle | None = None
+    told: bool | None = None
+    weighting: Literal["equal", "p_valid"] | None = None
+    device: Device | None = None
+    precision: Literal["float32", "bfloat16"] | None = None
+    gradient_checkpointing: bool | None = None
+    lora_rank: int | None = None
+    lora_alpha: float | None = None
+    row_tokens: int | None = None
+    checkpoint_every: int | None = None
+    warmup_steps: int | None = None
+    sft_steps: int | None = None
+    sft_batch: int | None = None
+    sft_accumulation: int | None = None
+    sft_learning_rate: float | None = None
+    grpo_steps: int | None = None
+    grpo_prompts: int | None = None
+    grpo_accumulation: int | None = None
+    grpo_generations: int | None = None
+    grpo_longest: int | None = None
+    grpo_temperature: float | None = None
+    grpo_learning_rate: float | None = None
+    grpo_epsilon: float | None = None
+    grpo_epsilon_high: float | None = None
+    grpo_beta: float | None = None
+    grpo_loss: Literal["dapo", "grpo", "dr_grpo"] | None = None
+    grpo_scale: Literal["none", "group", "batch"] | None = None
+    reward: Literal["default", "paper", "med-r1"] | None = None
+    generator_steps: int | None = None
+    generator_learning_rate: float | None = None
+    judge: Judge | None = None
+    judge_steps: int | None = None
+    judge_members: int | None = None
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        try:
+            chosen = self.settings
+        except ValidationError as e:
+            first = e.errors(include_url=False)[0]
+            raise ValueError(f"{first['loc'][0]}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+        if chosen.sft_steps == 0 and chosen.grpo_steps == 0:
+            raise ValueError("neither SFT nor GRPO has a step: there is no policy to examine")
+        return self
+
+    @property
+    def settings(self) -> TrainSettings:
+        """In full: what a run records, so that a preset that changes is another recipe."""
+        changed = self.model_dump(exclude={"preset"}, exclude_none=True)
+        return TrainSettings.model_validate(PRESETS[self.preset].model_dump() | changed)
 
 
 class LoopParameters(BaseModel):
@@ -179,7 +216,9 @@ class LoopParameters(BaseModel):
     @property
     def lived(self) -> dict[str, object]:
         """What a cycle does; not how many there are, when they stop, or who is asked."""
-        return self.model_dump(mode="json", exclude={"cycles", "stop", "approval", "approval_hours"})
+        asked = self.model_dump(mode="json", exclude={"cycles", "stop", "approval", "approval_hours", "train"})
+        # In full: a preset whose values a later release changed is another training.
+        return asked | {"train": self.train.settings.model_dump(mode="json")}
 
     def night(self, cycle: int) -> RefreshParameters:
         """Each cycle is a night of its own name, so a loop that is run again goes on where it stood."""

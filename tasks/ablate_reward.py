@@ -22,7 +22,8 @@ from medgr2.models.signals import SIGNALS
 from medgr2.schemas.cycle_reports import RewardTrial
 from medgr2.schemas.errors import DataError
 from medgr2.schemas.items import Item
-from medgr2.schemas.parameters import Judge, RefreshParameters, TrainParameters
+from medgr2.schemas.parameters import RefreshParameters, TrainParameters
+from medgr2.schemas.presets import Judge
 from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks import generate, reward_evidence, score_reward
 from medgr2.tasks.appraise import AskReviewer, appraise, question_of

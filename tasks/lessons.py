@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ from medgr2.infra.images import ImageStore
 from medgr2.infra.lake import Lake
 from medgr2.infra.versions import members, resolve
 from medgr2.models import prompts
+from medgr2.models.answer_forms import reply_text
 from medgr2.models.grpo import Prompt, in_band
 from medgr2.models.registry import Source
 from medgr2.models.sft import Example
@@ -20,7 +22,7 @@ from medgr2.schemas.digest import digest_of
 from medgr2.schemas.errors import DataError
 from medgr2.schemas.items import Draft
 from medgr2.schemas.reports import DatasetVersion
-from medgr2.schemas.vocabulary import Origin, Role, Split
+from medgr2.schemas.vocabulary import AnswerStyle, Origin, Role, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ def source_of(version: DatasetVersion) -> Source:
 
 def read_lessons(lake: Lake, sources: Sequence[Source]) -> list[Lesson]:
     """The items of the versions, each once, in the order of their ids; refused when a version is not what it was."""
-    ids: set[str] = set()
+    ids: dict[str, str] = {}
     for source in sources:
         version = resolve(lake, f"{source.dataset}@{source.version}")
         if version.digest != source.digest:
@@ -54,10 +56,10 @@ def read_lessons(lake: Lake, sources: Sequence[Source]) -> list[Lesson]:
                 where="table versions",
                 kept="nothing was trained",
             )
-        ids.update(members(lake, version))
+        ids.update(dict.fromkeys(members(lake, version), version.ref))
     rows = lake.read("items", where={"item_id": sorted(ids)}).to_pylist()
     if len(rows) != len(ids):
-        raise DataError(f"{len(ids) - len(rows)} of {len(ids)} items of the versions are gone", where="table items")
+        raise _gone(ids, {row["item_id"] for row in rows})
     images = images_of(lake, {row["image_id"] for row in rows})
     heldout = sorted(row["item_id"] for row in rows if images[row["image_id"]]["split"] != Split.TRAIN)
     if heldout:
@@ -68,6 +70,18 @@ def read_lessons(lake: Lake, sources: Sequence[Source]) -> list[Lesson]:
             next_command="publish a version without them",
         )
     return [_lesson(row, images[row["image_id"]]) for row in sorted(rows, key=lambda row: row["item_id"])]
+
+
+def _gone(ids: dict[str, str], found: set[str]) -> DataError:
+    lost = Counter(ref for item_id, ref in ids.items() if item_id not in found)
+    held = Counter(ids.values())
+    told = ", ".join(f"{lost[ref]} of {held[ref]} of {ref}" for ref in sorted(lost))
+    return DataError(
+        f"items of the versions are gone, erased or lost: {told}",
+        where="table items",
+        kept="nothing was trained; models that were taught by these versions stay in the registry",
+        next_command=f"medgr2 versions {min(lost).partition('@')[0]}  and train on one that was published since",
+    )
 
 
 def images_of(lake: Lake, ids: set[str]) -> dict[str, dict[str, Any]]:
@@ -120,26 +134,42 @@ def judgements_digest(judged: dict[str, Judgement]) -> str:
 
 
 def examples(
-    lessons: Sequence[Lesson], images: ImageStore, *, role: Role, template: str, human_share: float
+    lessons: Sequence[Lesson],
+    images: ImageStore,
+    *,
+    role: Role,
+    template: str,
+    human_share: float,
+    style: AnswerStyle = "think",
+    judged: dict[str, Judgement] | None = None,
 ) -> list[Example]:
     """Lessons as replies to learn: a policy learns to answer them, a generator to write them.
 
-    `human_share` of the visits go to questions people wrote, however few those are.
+    `human_share` of the visits go to questions people wrote, however few those are. Of the other visits each item has
+    the same part; with judgements, one in proportion to its p(valid), and none where that was never found out.
     """
-    people = sum(lesson.human for lesson in lessons)
+    worth = [1.0 if lesson.human or judged is None else _p_valid(judged, lesson) for lesson in lessons]
+    whole = {True: 0.0, False: 0.0}
+    for lesson, w in zip(lessons, worth, strict=True):
+        whole[lesson.human] += w
     shares = {True: human_share, False: 1 - human_share}
-    if people in (0, len(lessons)):
+    if not all(whole.values()):
         shares = {True: 1.0, False: 1.0}
-    size = {True: max(people, 1), False: max(len(lessons) - people, 1)}
     return [
         Example(
             image=images.path(lesson.image_id),
             user=_asked(lesson, role, template),
-            assistant=_reply(lesson, role),
-            weight=shares[lesson.human] / size[lesson.human],
+            assistant=_reply(lesson, role, style),
+            weight=shares[lesson.human] * w / (whole[lesson.human] or 1.0),
+            item=lesson.item_id,
         )
-        for lesson in lessons
+        for lesson, w in zip(lessons, worth, strict=True)
     ]
+
+
+def _p_valid(judged: dict[str, Judgement], lesson: Lesson) -> float:
+    judgement = judged.get(lesson.item_id)
+    return (judgement.p_valid if judgement else None) or 0.0
 
 
 def _asked(lesson: Lesson, role: Role, template: str) -> str:
@@ -148,10 +178,10 @@ def _asked(lesson: Lesson, role: Role, template: str) -> str:
     return prompts.answering_text(template, lesson.draft.question, lesson.draft.options)
 
 
-def _reply(lesson: Lesson, role: Role) -> str:
+def _reply(lesson: Lesson, role: Role, style: AnswerStyle) -> str:
     if role is Role.GENERATOR:
         return prompts.draft_text(lesson.draft)
-    return prompts.reply_text(lesson.draft.rationale, lesson.draft.answer)
+    return reply_text(lesson.draft.rationale, lesson.draft.answer, style)
 
 
 def rehearsals(
@@ -179,6 +209,7 @@ def rehearsals(
                     key=lesson.draft.answer,
                     options=len(lesson.draft.options),
                     quality=quality,
+                    item=lesson.item_id,
                 )
             )
     return tried

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from medgr2.infra import versions
 from medgr2.infra.settings import Settings
 from medgr2.infra.workspace import Workspace
+from medgr2.models.answer_forms import Answering, answering_of
 from medgr2.models.model_ref import SERVED, base_model, served_model
 from medgr2.models.registry import Registration, Registry
 from medgr2.schemas.digest import sha256_hex
@@ -89,7 +90,7 @@ def _conceive(workspace: Workspace, parameters: RefreshParameters) -> tuple[Nigh
         base_id=base_id,
         base=base.revision,
         generator=generator,
-        scorer=_artifact(registry, champion, base.revision),
+        scorer=_scorer(registry, champion, base.revision),
         reward=_artifact(registry, registry.champion(Role.REWARD), "") or None,
         verifier=_verifier(settings),
         champion_id=champion,
@@ -174,6 +175,13 @@ def _unreadable(workspace: Workspace, key: str) -> DataError:
 
 def _artifact(registry: Registry, model_id: str | None, otherwise: str) -> str:
     return str(registry.model(model_id)["artifact"]) if model_id else otherwise
+
+
+def _scorer(registry: Registry, champion: str | None, base: str) -> str:
+    """The champion where it answers as the base does. One that was taught another form says nothing that the signals,
+    which ask all scorers alike, can read."""
+    model = registry.model(champion) if champion else None
+    return str(model["artifact"]) if model and answering_of(model["metrics"]) == Answering() else base
 
 
 def _newest(workspace: Workspace, dataset: str) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from medgr2.infra.workspace import Workspace
 from medgr2.models.registry import Registration, Registry, Source
+from medgr2.models.adapters import LoraSettings
 from medgr2.models.reward_training import PRESETS
 from medgr2.schemas.cycle_reports import RewardTrial
 from medgr2.schemas.errors import DataError
@@ -52,8 +53,19 @@ def co_train(
     return RewardTrial(told=counts, candidate=candidate, decision=decision, gate=gate)
 
 
-def plan_of(how: TrainParameters, seed: int) -> RewardPlan:
-    settings = PRESETS[how.judge].model_copy(update={"steps": how.judge_steps, "seed": seed})
+def plan_of(parameters: TrainParameters, seed: int) -> RewardPlan:
+    how = parameters.settings
+    settings = PRESETS[how.judge].model_copy(
+        update={
+            "steps": how.judge_steps,
+            "seed": seed,
+            "lora": LoraSettings(rank=how.lora_rank, alpha=how.lora_alpha) if how.lora_rank else None,
+            "device": how.device,
+            "precision": how.precision,
+            "gradient_checkpointing": how.gradient_checkpointing,
+            "checkpoint_every": how.checkpoint_every,
+        }
+    )
     return RewardPlan(settings=settings, members=how.judge_members)
 
 

@@ -13,6 +13,7 @@ from medgr2.infra.lake import Lake
 from medgr2.infra.opening import open_store
 from medgr2.infra.settings import Settings
 from medgr2.models import prompts
+from medgr2.models.answer_forms import METRIC, Answering
 from medgr2.models.grpo import BAND, GrpoSettings, train_grpo
 from medgr2.models.model_ref import materialise
 from medgr2.models.registry import Registration, Source
@@ -20,11 +21,20 @@ from medgr2.models.sft import SftSettings, train_sft
 from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.errors import ConflictError, DataError, UsageError
 from medgr2.schemas.vocabulary import Role
-from medgr2.tasks.lessons import Lesson, examples, judgements, judgements_digest, published_at, read_lessons, rehearsals
+from medgr2.tasks.lessons import (
+    Judgement,
+    Lesson,
+    examples,
+    judgements,
+    judgements_digest,
+    published_at,
+    read_lessons,
+    rehearsals,
+)
 from medgr2.tasks.training_cell import Training, train_once
 
 STAGE = "train"
-CODE = "1"
+CODE = "2"
 WORKER = "medgr2.tasks.train:TrainWorker"
 
 
@@ -38,6 +48,10 @@ class TrainPlan(BaseModel):
     grpo: GrpoSettings | None = None
     human_share: float = Field(default=0.3, ge=0, le=1, description="Share of SFT visits to questions people wrote.")
     band: tuple[float, float] = Field(default=BAND, description="GRPO takes items whose pass rate lies between.")
+    answering: Answering = Field(default=Answering(), description="How a policy is asked, and how it replies.")
+    weighting: Literal["equal", "p_valid"] = Field(
+        default="equal", description="How often SFT visits a generated item: all alike, or the surer the more often."
+    )
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -47,7 +61,14 @@ class TrainPlan(BaseModel):
             raise ValueError("a generator is trained with sft: its replies have no key to be right by")
         if self.role is Role.GENERATOR and self.human_share < 0.2:
             raise ValueError("a generator needs a human_share of 0.2 or more, or it drifts towards itself")
+        if self.grpo is not None and self.grpo.style != self.answering.style:
+            raise ValueError("GRPO reads replies in the style that the policy is asked in")
         return self
+
+    @property
+    def weighs_judgements(self) -> bool:
+        """Whether what was judged of the items shapes the result."""
+        return self.grpo is not None or self.weighting == "p_valid"
 
     @property
     def method(self) -> Literal["sft", "grpo"]:
@@ -55,7 +76,7 @@ class TrainPlan(BaseModel):
 
 
 def train_recipe(plan: TrainPlan, parent_artifact: str) -> Recipe:
-    name = prompts.GENERATE_EMBEDDED if plan.role is Role.GENERATOR else prompts.ANSWER
+    name = prompts.GENERATE_EMBEDDED if plan.role is Role.GENERATOR else plan.answering.prompt
     return Recipe(
         stage=STAGE,
         code=CODE,
@@ -66,9 +87,9 @@ def train_recipe(plan: TrainPlan, parent_artifact: str) -> Recipe:
 
 
 def train_cell(recipe: Recipe, lake: Lake, sources: Sequence[Source]) -> Cell:
-    """The one cell of this training. For GRPO the scores it will read are part of the key, by their digest."""
+    """The one cell of this training. Where it reads scores, they are part of the key, by their digest."""
     inputs: dict[str, Any] = {"sources": [source.model_dump() for source in sources]}
-    if TrainPlan.model_validate(recipe.parameters).method == "grpo":
+    if TrainPlan.model_validate(recipe.parameters).weighs_judgements:
         ids = [lesson.item_id for lesson in read_lessons(lake, sources)]
         inputs["judgements"] = judgements_digest(judgements(lake, ids, published_at(lake, sources)))
     return recipe.cell(inputs=inputs)
@@ -94,9 +115,15 @@ def registration(
         reward=f"{plan.grpo.reward}:{cell.inputs['judgements']}" if plan.grpo else "",
         code=recipe.code,
         recipe=recipe.digest,
-        metrics={"training": outcome.value["metrics"], **metrics},
+        metrics={"training": outcome.value["metrics"], **_answering(plan), **metrics},
         run=run,
     )
+
+
+def _answering(plan: TrainPlan) -> dict[str, Any]:
+    """Said only where it is not the base's own way."""
+    told = plan.role is Role.POLICY and plan.answering != Answering()
+    return {METRIC: plan.answering.model_dump()} if told else {}
 
 
 class TrainWorker:
@@ -127,19 +154,30 @@ class TrainWorker:
 
     def _taught(self, cell: Cell, parent: Path, lessons: list[Lesson], out: Path) -> dict[str, Any]:
         plan, template = self._plan, self._recipe.prompt
+        judged = self._judged(cell, lessons) if plan.weighs_judgements else None
         if plan.sft is not None:
             if plan.role is Role.GENERATOR and not any(lesson.human for lesson in lessons):
                 raise DataError("a generator is never trained on its own items alone: no question by people is given")
-            learned = examples(lessons, self._images, role=plan.role, template=template, human_share=plan.human_share)
+            learned = examples(
+                lessons,
+                self._images,
+                role=plan.role,
+                template=template,
+                human_share=plan.human_share,
+                style=plan.answering.style,
+                judged=judged,
+            )
             return train_sft(parent, learned, out, plan.sft)
         assert plan.grpo is not None  # noqa: S101  the plan's own check
-        judged = judgements(
-            self._lake, [lesson.item_id for lesson in lessons], published_at(self._lake, self._sources(cell))
-        )
-        if judgements_digest(judged) != cell.inputs["judgements"]:
-            raise ConflictError("the scores of the items changed since the training was planned; plan it again")
-        tried = rehearsals(lessons, judged, self._images, template, plan.band)
+        tried = rehearsals(lessons, judged or {}, self._images, template, plan.band)
         if not tried:
             low, high = plan.band
             raise DataError(f"none of {len(lessons)} items has a pass rate between {low} and {high}")
         return train_grpo(parent, tried, out, plan.grpo)
+
+    def _judged(self, cell: Cell, lessons: list[Lesson]) -> dict[str, Judgement]:
+        until = published_at(self._lake, self._sources(cell))
+        judged = judgements(self._lake, [lesson.item_id for lesson in lessons], until)
+        if judgements_digest(judged) != cell.inputs["judgements"]:
+            raise ConflictError("the scores of the items changed since the training was planned; plan it again")
+        return judged

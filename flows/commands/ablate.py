@@ -31,7 +31,7 @@ def command() -> None:
 @click.option("--audits", default=200, show_default=True, type=click.IntRange(20, 2000), help="Audits of a night.")
 @click.option(
     "--judge-steps",
-    default=TrainParameters().judge_steps,
+    default=TrainParameters().settings.judge_steps,
     show_default=True,
     type=click.IntRange(1),
     help="Of each reward member.",

@@ -8,14 +8,16 @@ from typing import get_args
 
 import click
 
-from medgr2.flows.forms import budget_of, fill
+from medgr2.flows.forms import budget_of, fill, training_of
 from medgr2.flows.output import emit
 from medgr2.flows.prefect_home import prepare
 from medgr2.infra.settings import load_settings
 from medgr2.schemas.approvals import Approver
 from medgr2.schemas.parameters import EMBEDDED, LoopParameters
+from medgr2.schemas.presets import PresetName
 from medgr2.schemas.stopping import LoopBudget
 
+PRESETS = get_args(PresetName)
 APPROVERS = get_args(Approver)
 NEXT = (
     'medgr2 query "select verdict, count(*) n from items_scored group by 1"',
@@ -28,6 +30,21 @@ NEXT = (
 @click.option("--cycles", default=1, show_default=True, help="Turns of the loop.")
 @click.option("--seed", default=7, show_default=True, help="Seed of the training and of the embedded world.")
 @click.option("--images", default=300, show_default=True, help="Images in the embedded world.")
+@click.option(
+    "--preset",
+    type=click.Choice(PRESETS),
+    default="cpu-tiny",
+    show_default=True,
+    help="Recipe of training: cpu-tiny for the embedded model; paper, med-r1 and default for a base of your own on a "
+    "GPU.",
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting that is to be other than the preset's, as often as needed: --set sft_steps=200",
+)
 @click.option(
     "--patience", default=2, show_default=True, help="Cycles in a row without a clear gain that end the loop; 0: none."
 )
@@ -45,6 +62,8 @@ def command(
     cycles: int,
     seed: int,
     images: int,
+    preset: str,
+    changes: tuple[str, ...],
     patience: int,
     regardless: bool,
     budget: str,
@@ -70,9 +89,13 @@ def command(
                 "budget": budget_of(budget, LoopBudget, "loop"),
             },
             "approval": approve,
+            "train": training_of(preset, changes),
         },
         "loop",
     )
+    from medgr2.tasks.preset_check import refuse_unmet
+
+    refuse_unmet(settings, parameters.train)
     started = time.monotonic()
     prepare(settings)
     from medgr2.flows.cycle_records import summary
@@ -92,6 +115,8 @@ def command(
             click.echo(f"cycle {report.cycle}: {report.reward.line()}")
         if report.exam:
             click.echo(f"cycle {report.cycle}: {report.exam.line()}")
+        for note in report.notes:
+            click.echo(f"cycle {report.cycle}: {note}")
         if report.stop:
             click.echo(f"the loop ended after cycle {report.stop.after}: {report.stop.reason}")
     click.echo(f"\n{time.monotonic() - started:.0f} s, everything is in {settings.storage.root}. Next:")

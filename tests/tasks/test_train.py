@@ -19,7 +19,7 @@ from medgr2.tasks.lessons import examples, judgements, read_lessons, rehearsals
 from medgr2.tasks.train import WORKER, TrainPlan, registration, train_cell, train_recipe
 
 SFT = TrainPlan(role=Role.POLICY, sft=SftSettings(steps=2, batch=2))
-GRPO = TrainPlan(role=Role.POLICY, grpo=GrpoSettings(steps=2, prompts=2, generations=2, longest=16))
+GRPO = TrainPlan(role=Role.POLICY, grpo=GrpoSettings(steps=2, prompts=2, generations=8, longest=16))
 
 
 def lessons_of(room: Any, generated: int = 3, human: int = 1) -> tuple[Source, Source]:

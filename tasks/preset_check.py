@@ -1,0 +1,89 @@
+"""Whether a preset can be trained here: its device, its base and the memory, looked at before anything is spent."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from medgr2.infra.settings import Settings
+from medgr2.models.memory_need import refuse_too_little
+from medgr2.models.model_ref import base_folder
+from medgr2.schemas.errors import SettingsError
+from medgr2.schemas.parameters import EMBEDDED, TrainParameters
+from medgr2.schemas.presets import BASES
+from medgr2.tasks.training_plans import lessons_of, practice_of
+
+KEPT = "nothing was started, and nothing spent"
+FAMILIES = {"Qwen/Qwen2.5-VL-7B-Instruct": "qwen2_5_vl", "Qwen/Qwen2-VL-2B-Instruct": "qwen2_vl"}
+
+
+def refuse_unmet(settings: Settings, how: TrainParameters) -> tuple[str, ...]:
+    """Raises what is missing; returns what a person should know who goes on all the same."""
+    wanted, chosen = BASES[how.preset], how.settings
+    try:
+        folder = base_folder(settings)
+    except SettingsError as absent:
+        raise _unmet(how, absent.what, where=absent.where) from None
+    if chosen.device == "cuda":
+        if settings.models.base == EMBEDDED:
+            raise _unmet(how, "the base is the embedded model, which is made for one thread of a CPU")
+        _refuse_without_gpu(settings, how)
+    architecture = _architecture(folder)
+    if settings.models.base != EMBEDDED and _counts_by_several(architecture):
+        raise SettingsError(
+            f"{architecture} can be trained here and not examined: scorer and exam count one position a token, and it "
+            "has several",
+            where=str(folder),
+            kept=KEPT,
+            next_command="set MEDGR2_MODELS__BASE to a model of the Idefics3 or LLaVA family; the preset's settings "
+            "stay as they are",
+        )
+    if settings.compute.mode != "ray-job":
+        for plan in (lessons_of(chosen, 0), practice_of(chosen, 0)):
+            if method := plan and (plan.sft or plan.grpo):
+                reference = plan.grpo is not None and plan.grpo.beta > 0 and method.lora is None
+                refuse_too_little(folder, method, method.lora, reference=reference)
+    family = FAMILIES.get(wanted)
+    if family and _config(folder).get("model_type") != family:
+        return (f"the preset {how.preset} was made for {wanted}; on {architecture} its results are not the paper's",)
+    return ()
+
+
+def _refuse_without_gpu(settings: Settings, how: TrainParameters) -> None:
+    if settings.models.device != "cuda":
+        raise _unmet(how, "it trains on a GPU, and MEDGR2_MODELS__DEVICE is cpu")
+    if settings.compute.mode == "ray-job":
+        return  # the cluster has it, not this machine: it says so itself where it has none
+    import torch
+
+    if not torch.cuda.is_available():
+        raise _unmet(how, f"it trains on a GPU, and torch {torch.__version__} sees none")
+
+
+def _unmet(how: TrainParameters, what: str, where: str = "") -> SettingsError:
+    wanted = BASES[how.preset]
+    return SettingsError(
+        f"the preset {how.preset} can not be trained here: {what}",
+        where=where,
+        kept=KEPT,
+        next_command=f"on a machine with a GPU: set MEDGR2_MODELS__DEVICE=cuda and MEDGR2_MODELS__BASE to a folder with "
+        f"{wanted if wanted not in ('', EMBEDDED) else 'a vision-language model'}; or, to try its recipe on the embedded "
+        "base: --set device=cpu --set precision=float32",
+    )
+
+
+def _architecture(folder: Path) -> str:
+    return str((_config(folder).get("architectures") or ["a model without a name"])[0])
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+
+
+def _counts_by_several(architecture: str) -> bool:
+    """By its class, which is not built: models with rotary positions of several axes tell how they index them."""
+    known = getattr(import_module("transformers"), architecture, None)
+    module = import_module(known.__module__) if known else None
+    return any(hasattr(member, "get_rope_index") for member in vars(module).values()) if module else False

@@ -1,0 +1,79 @@
+"""The plans of a cycle's trainings, by the settings that a preset and its changes amount to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medgr2.models.adapters import LoraSettings
+from medgr2.models.answer_forms import SHORT, Answering, answering_in
+from medgr2.models.grpo import GrpoSettings
+from medgr2.models.sft import SftSettings
+from medgr2.schemas.presets import TrainSettings
+from medgr2.schemas.vocabulary import Role
+from medgr2.tasks.train import TrainPlan
+
+
+def lessons_of(how: TrainSettings, seed: int) -> TrainPlan | None:
+    """How the policy learns from examples; None where it does not."""
+    if how.sft_steps == 0:
+        return None
+    sft = _sft(how, seed, how.sft_steps, how.sft_learning_rate)
+    return TrainPlan(role=Role.POLICY, sft=sft, answering=answering(how), weighting=how.weighting)
+
+
+def practice_of(how: TrainSettings, seed: int) -> TrainPlan | None:
+    """How it practises after that."""
+    if how.grpo_steps == 0:
+        return None
+    grpo = GrpoSettings(
+        **_shared(how, seed),
+        steps=how.grpo_steps,
+        prompts=how.grpo_prompts,
+        accumulation=how.grpo_accumulation,
+        generations=how.grpo_generations,
+        longest=how.grpo_longest,
+        temperature=how.grpo_temperature,
+        learning_rate=how.grpo_learning_rate,
+        epsilon=how.grpo_epsilon,
+        epsilon_high=how.grpo_epsilon_high,
+        beta=how.grpo_beta,
+        loss=how.grpo_loss,
+        scale=how.grpo_scale,
+        reward=how.reward,
+        style=how.answer_style,
+    )
+    return TrainPlan(role=Role.POLICY, grpo=grpo, answering=answering(how))
+
+
+def writing_of(how: TrainSettings, seed: int) -> TrainPlan:
+    """How the generator learns to write."""
+    sft = _sft(how, seed, how.generator_steps, how.generator_learning_rate)
+    return TrainPlan(role=Role.GENERATOR, sft=sft, weighting=how.weighting)
+
+
+def answering(how: TrainSettings) -> Answering:
+    """Told at the exam as at practice, and with as much room."""
+    return answering_in(how.answer_style, told=how.told, longest=max(SHORT, how.grpo_longest))
+
+
+def _sft(how: TrainSettings, seed: int, steps: int, learning_rate: float) -> SftSettings:
+    return SftSettings(
+        **_shared(how, seed),
+        steps=steps,
+        batch=how.sft_batch,
+        accumulation=how.sft_accumulation,
+        learning_rate=learning_rate,
+    )
+
+
+def _shared(how: TrainSettings, seed: int) -> dict[str, Any]:
+    return {
+        "lora": LoraSettings(rank=how.lora_rank, alpha=how.lora_alpha) if how.lora_rank else None,
+        "row_tokens": how.row_tokens,
+        "precision": how.precision,
+        "gradient_checkpointing": how.gradient_checkpointing,
+        "device": how.device,
+        "warmup_steps": how.warmup_steps,
+        "checkpoint_every": how.checkpoint_every,
+        "seed": seed,
+    }

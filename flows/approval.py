@@ -20,6 +20,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import FlowPauseTimeout, NotPausedError, ObjectNotFound
 from prefect.flow_runs import pause_flow_run, resume_flow_run
 from prefect.input import RunInput
+from prefect.input.actions import read_flow_run_input
 from prefect.input.run_input import keyset_from_base_key
 from prefect.states import Cancelled
 from pydantic import Field
@@ -108,10 +109,9 @@ def _answered_before(desk: ApprovalDesk) -> Approval | None:
     if "PREFECT_API_URL" not in os.environ:
         return None
     for earlier in desk.forms():
-        with get_client(sync_client=True) as client, contextlib.suppress(ObjectNotFound):
-            text = client.read_flow_run_input(UUID(earlier), keyset_from_base_key(f"paused-{_key(desk)}")["response"])
-            if (said := _said(PromotionForm.model_validate_json(text))) is not None:
-                return desk.answer(said)
+        answer = read_flow_run_input(keyset_from_base_key(f"paused-{_key(desk)}")["response"], UUID(earlier))
+        if answer is not None and (said := _said(PromotionForm.model_validate(answer))) is not None:
+            return desk.answer(said)
     return None
 
 

@@ -1,5 +1,7 @@
 """The registry: what every model came from, and which one is the champion of its role.
 
+A model is called by its role and number, policy@3: the third policy that was registered, for good.
+
 A role's champion is the end of a chain of numbered objects, aliases/<role>/<n>.json, each created once and never
 changed. To move it is to create the next number: of two that try at once, one is refused. A role may have none: then
 the base serves, and of the reward nothing.
@@ -8,12 +10,15 @@ the base serves, and of the reward nothing.
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medgr2.infra.lake import Lake
+from medgr2.infra.lake_rows import to_arrow
 from medgr2.infra.objects import ObjectStore
 from medgr2.schemas.digest import digest_of
 from medgr2.schemas.errors import ConflictError, DataError, NotFoundError, UsageError
@@ -95,8 +100,22 @@ class Registry:
         # What was read is written first: a model in the registry has always told what it saw.
         for source in entry.sources:
             self.record_use(model_id, source, "train", entry.run)
-        self._lake.append_new("models", [row], key="model_id")
+        self._lake.retry(f"register a {entry.role.value}", lambda: self._number(row))
         return model_id
+
+    def _number(self, row: dict[str, Any]) -> None:
+        """Under the next number of its role. Whoever registers anything in between makes this start again."""
+        with self._lake.state("models", write=True) as delta:
+            held = self._lake.read_at(delta, "models", ["model_id", "role", "number", "registered_at"]).to_pylist()
+            if not any(other["model_id"] == row["model_id"] for other in held):
+                taken = [number for other, number in _numbers(held).items() if other[0] == row["role"]]
+                numbered = row | {"number": max(taken, default=0) + 1}
+                self._lake.commit(delta, to_arrow("models", [numbered]), strict=True)
+
+    def names(self) -> dict[str, str]:
+        """What each model is called."""
+        rows = self._lake.read("models", ["model_id", "role", "number", "registered_at"]).to_pylist()
+        return {model_id: f"{role}@{number}" for (role, model_id), number in _numbers(rows).items()}
 
     def record_use(self, model_id: str, source: Source, purpose: Purpose, run: str) -> None:
         row = {
@@ -120,7 +139,10 @@ class Registry:
         return rows[0] | {"metrics": json.loads(rows[0]["metrics"] or "{}")}
 
     def find(self, begins: str) -> dict[str, Any]:
-        """The model whose id begins so: what a person types."""
+        """The model of that name, policy@3, or whose id begins so: what a person types."""
+        called = [model_id for model_id, name in self.names().items() if name == begins]
+        if called:
+            return self.model(called[0])
         ids = self._lake.read("models", columns=["model_id"])["model_id"].to_pylist() if begins else []
         found = [model_id for model_id in ids if model_id.startswith(begins)]
         if len(found) > 1:
@@ -232,3 +254,13 @@ class Registry:
             kept="the champion was not moved; the candidate stays registered",
             next_command="evaluate the candidate against the champion of now",
         )
+
+
+def _numbers(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], int]:
+    """By role and id. Those that an older release registered have no number: they come first, in their order."""
+    found: dict[tuple[str, str], int] = {}
+    counted: Counter[str] = Counter()
+    for row in sorted(rows, key=lambda row: (row["registered_at"], row["model_id"])):
+        counted[row["role"]] += row["number"] is None
+        found[row["role"], row["model_id"]] = row["number"] or counted[row["role"]]
+    return found

@@ -128,11 +128,12 @@ EVALS = _table(
 MODELS = _table(
     "models",
     "The registry: one row a model, with what it came from.",
-    "model_id role parent dataset dataset_version",
+    "model_id role parent dataset dataset_version number",
     {
         "model_id": _S, "role": _S, "artifact": _S, "parent": _S, "method": _S, "dataset": _S,
         "dataset_version": _I, "dataset_digest": _S, "reward": _S, "code": _S, "recipe": _S, "metrics": _S,
         "run": _S, "registered_at": _T,
+        "number": _I,
     },
 )  # fmt: skip
 USES = _table(

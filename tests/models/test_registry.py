@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import runpy
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -214,3 +216,32 @@ def test_a_damaged_move_says_which_and_what_to_do(registry: Registry, tmp_path: 
         assert "backup" in raised.value.next_command
     FolderStore(str(tmp_path)).delete(key)
     assert registry.champion(Role.POLICY) == model
+
+
+def test_a_model_has_a_number_of_its_role_and_is_found_by_it(registry: Registry) -> None:
+    a, b = (registry.register(entry(x * 64)) for x in "ab")
+    g = registry.register(entry("a" * 64, Role.GENERATOR))
+    assert registry.register(entry("a" * 64)) == a, "registered again, it keeps its number"
+    assert registry.names() == {a: "policy@1", b: "policy@2", g: "generator@1"}
+    assert registry.find("policy@2")["model_id"] == b
+    with pytest.raises(NotFoundError):
+        registry.find("policy@3")
+
+
+def test_models_of_an_older_release_are_numbered_in_their_order(registry: Registry, tmp_path: Path) -> None:
+    lake = Lake(StorageSettings(root=str(tmp_path)))
+    for day, name in ((2, "b"), (1, "a")):
+        row = {"model_id": name * 64, "role": "policy", "registered_at": datetime(2026, 1, day, tzinfo=UTC)}
+        lake.append("models", [row], once=f"old:{name}")
+    new = registry.register(entry("c" * 64))
+    assert registry.names() == {"a" * 64: "policy@1", "b" * 64: "policy@2", new: "policy@3"}
+
+
+def test_models_registered_at_once_share_no_number(tmp_path: Path) -> None:
+    def one(n: int) -> str:
+        return open_registry(tmp_path).register(entry(f"{n:064x}"))
+
+    with ThreadPoolExecutor(4) as pool:
+        made = set(pool.map(one, range(8)))
+    assert sorted(open_registry(tmp_path).names().values()) == sorted(f"policy@{n}" for n in range(1, 9))
+    assert set(open_registry(tmp_path).names()) == made

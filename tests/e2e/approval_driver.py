@@ -1,4 +1,4 @@
-"""A loop at the moment after an exam that was passed: `python approval_driver.py HOURS`. Started and killed by tests."""
+"""A loop at the moment after a passed exam: `python approval_driver.py HOURS`. Started and killed by tests."""
 
 from __future__ import annotations
 

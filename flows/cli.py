@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "benchmarks": "Images of public benchmarks that may never be trained on.",
     "query": "Ask the stored data a question in SQL.",
     "versions": "Published dataset versions: list, diff, tag.",
+    "evaluate": "A model before a held-out set or a benchmark, with its controls.",
     "models": "Registered models, their lineage and the champions.",
     "promote": "Make a registered model the champion of its role.",
     "rollback": "Back to the champion before this one.",

@@ -39,7 +39,12 @@ VIEWS = {
     "accuracy": """
         SELECT model_id, dataset, version, condition, count(*) AS n, avg(correct::INT) AS accuracy,
                avg(parsed::INT) AS parsed
-        FROM evals GROUP BY ALL""",
+        FROM (
+            SELECT * FROM evals
+            QUALIFY row_number() OVER (
+                PARTITION BY model_id, dataset, version, item_id, condition ORDER BY evaluated_at DESC, eval_id DESC
+            ) = 1
+        ) GROUP BY ALL""",
     "intake": """
         SELECT * FROM files
         QUALIFY row_number() OVER (PARTITION BY file_id ORDER BY seen_at DESC) = 1""",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -32,6 +33,8 @@ class Share(BaseModel):
 
     n: int
     accuracy: float
+    low: float
+    high: float
 
 
 class Sampled(BaseModel):
@@ -78,7 +81,7 @@ def summarise(
     if not seen:
         raise DataError("no held-out answer to summarise", next_command="give a held-out version that has items")
     (macro_low, macro_high), (micro_low, micro_high) = _intervals(seen, [float(a.correct) for a in seen], seed)
-    by_modality = _shares((a.modality, a.correct) for a in seen)
+    by_modality = shares(seen, "modality", seed)
     return Summary(
         n=len(seen),
         macro=_mean([s.accuracy for s in by_modality.values()]),
@@ -91,7 +94,7 @@ def summarise(
         blank=_mean([a.correct for a in blank]) if blank else None,
         swapped=_mean([a.correct for a in swapped]) if swapped else None,
         by_modality=by_modality,
-        by_question_type=_shares((a.question_type, a.correct) for a in seen),
+        by_question_type=shares(seen, "question_type", seed),
         sampled=_sampled(seen, seed),
     )
 
@@ -121,11 +124,18 @@ def _sampled(seen: Sequence[Answer], seed: int) -> Sampled | None:
     )
 
 
-def _shares(rows: Iterable[tuple[str, bool]]) -> dict[str, Share]:
-    groups: dict[str, list[bool]] = {}
-    for name, correct in rows:
-        groups.setdefault(name, []).append(correct)
-    return {name: Share(n=len(group), accuracy=_mean(group)) for name, group in sorted(groups.items())}
+def shares(answers: Sequence[Answer], by: Literal["modality", "question_type"], seed: int = 0) -> dict[str, Share]:
+    """Accuracy of each slice, with an interval of its own."""
+    groups: dict[str, list[Answer]] = {}
+    for answer in answers:
+        groups.setdefault(getattr(answer, by), []).append(answer)
+    return {name: share(group, seed) for name, group in sorted(groups.items())}
+
+
+def share(answers: Sequence[Answer], seed: int = 0) -> Share:
+    right = [float(a.correct) for a in answers]
+    _, (low, high) = _intervals(answers, right, seed)
+    return Share(n=len(answers), accuracy=_mean(right), low=low, high=high)
 
 
 def _mean(values: Sequence[float]) -> float:

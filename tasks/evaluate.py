@@ -18,6 +18,7 @@ from medgr2.infra.opening import open_store
 from medgr2.infra.settings import Settings
 from medgr2.infra.versions import members
 from medgr2.models import prompts
+from medgr2.models.answer_forms import Answering, parse_answer
 from medgr2.models.confidence import letter_chance
 from medgr2.models.grey import GreyPictures
 from medgr2.models.measures import Answer, Summary, summarise
@@ -44,15 +45,21 @@ class Condition(StrEnum):
     """The picture of another patient."""
 
 
-def evaluate_recipe(artifact: str, *, longest: int = 64, samples: int = 0) -> Recipe:
-    """With samples, each item is answered so many times more at temperature 1, where its own picture is shown."""
-    sampling: dict[str, JsonValue] = {"samples": samples, "sampled_at": 1.0} if samples else {}
+def evaluate_recipe(
+    artifact: str, *, longest: int | None = None, samples: int = 0, answering: Answering | None = None
+) -> Recipe:
+    """With samples, each item is answered so many times more at temperature 1, where its own picture is shown.
+    `answering` is how the model was taught to answer, by its registration."""
+    answering = answering or Answering()
+    more: dict[str, JsonValue] = {"samples": samples, "sampled_at": 1.0} if samples else {}
+    if answering.style != "think":
+        more["style"] = answering.style
     return Recipe(
         stage=STAGE,
         code=CODE,
         model=artifact,
-        prompt=prompts.load_prompt(prompts.ANSWER),
-        parameters={"longest": longest, "temperature": 0.0, **sampling},
+        prompt=prompts.load_prompt(answering.prompt),
+        parameters={"longest": longest or answering.longest, "temperature": 0.0, **more},
     )
 
 
@@ -127,6 +134,7 @@ class EvaluateWorker:
 
         self._template = recipe.prompt
         self._longest = int(str(recipe.parameters["longest"]))
+        self._style = Answering.model_validate({"style": recipe.parameters.get("style", "think")}).style
         self._sampled_at = float(str(recipe.parameters.get("sampled_at", 0.0)))
         self._images = ImageStore(open_store(settings.storage), settings.storage.cache_folder)
         self._engine = load_engine(materialise(recipe.model, settings).folder)
@@ -153,15 +161,20 @@ class EvaluateWorker:
         replies = iter(self._engine.complete([*greedy, *sampled]))
         firsts = [next(replies)[0] for _ in cells]
         for cell, first in zip(cells, firsts, strict=True):
-            letter = _letter(cell, first)
+            letter = self._letter(cell, first)
             value: dict[str, Any] = {
                 "answer": letter,
                 "confidence": letter_chance(first.words, letter) if letter else None,
                 "reply": first.text,
             }
             if "samples" in cell.inputs:
-                value["sampled"] = [_letter(cell, completion) for completion in next(replies)]
+                value["sampled"] = [self._letter(cell, completion) for completion in next(replies)]
             yield Outcome.accepted(cell, value)
+
+    def _letter(self, cell: Cell, completion: Completion) -> str | None:
+        """None also of a reply that was cut short: nobody knows what it would have gone on to say."""
+        options = len(cell.inputs["options"])
+        return parse_answer(completion.text, options, self._style) if completion.finished else None
 
     def _picture(self, cell: Cell) -> Path:
         path = self._images.path(cell.image)
@@ -172,11 +185,6 @@ def _seeds(cell: Cell) -> tuple[int, ...]:
     return tuple((cell.seed << 16) + k for k in range(int(cell.inputs["samples"])))
 
 
-def _letter(cell: Cell, completion: Completion) -> str | None:
-    """None also of a reply that was cut short: nobody knows what it would have gone on to say."""
-    return prompts.parse_answer(completion.text, len(cell.inputs["options"])) if completion.finished else None
-
-
 def collect(
     cells: Sequence[tuple[Cell, Mapping[str, Any], Condition]],
     outcomes: Mapping[str, Outcome],
@@ -184,10 +192,12 @@ def collect(
     model_id: str,
     heldout: DatasetVersion,
     run: str,
+    count_failed: bool = False,
 ) -> list[dict[str, Any]]:
-    """Rows of `evals`. Every cell must have its answer: leaving out those that failed would flatter the model."""
+    """Rows of `evals`. Every cell must have its answer, since leaving out those that failed would flatter the model;
+    or, where they are to be counted, what failed is wrong and says so."""
     missing = [cell.key for cell, _, _ in cells if outcomes[cell.key].value is None]
-    if missing:
+    if missing and not count_failed:
         raise DataError(
             f"{len(missing)} of {len(cells)} held-out answers are missing: they failed",
             kept="every answer that was given",
@@ -196,11 +206,17 @@ def collect(
     now = datetime.now(UTC)
     rows = []
     for cell, item, condition in cells:
-        value = outcomes[cell.key].value or {}
-        answer = value["answer"]
+        outcome = outcomes[cell.key]
+        value = outcome.value or {"answer": None}
+        answer, failed = value["answer"], ", ".join(outcome.reasons) if outcome.value is None else None
+        if failed is not None and cell.inputs.get("samples"):
+            value["sampled"] = [None] * int(cell.inputs["samples"])
         rows.append(
             {
-                "eval_id": hashlib.sha256(f"{model_id}\0{cell.key}".encode()).hexdigest(),
+                # An answer that failed and is given later is another row; the newest of an item and condition holds.
+                "eval_id": hashlib.sha256(
+                    "\0".join([model_id, cell.key, *filter(None, [failed])]).encode()
+                ).hexdigest(),
                 "model_id": model_id,
                 "dataset": heldout.dataset,
                 "version": heldout.version,
@@ -220,6 +236,7 @@ def collect(
                 "sampled": value.get("sampled"),
                 "confidence": value.get("confidence"),
                 "reply": value.get("reply"),
+                "failed": failed,
             }
         )
     return rows

@@ -1,0 +1,110 @@
+"""What an evaluation says of one model on one held-out version."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from medgr2.schemas.cycle_reports import Accuracy
+
+
+class SliceAccuracy(BaseModel):
+    """A modality, or a question type."""
+
+    model_config = ConfigDict(frozen=True)
+
+    n: int
+    accuracy: Accuracy
+    taught: bool
+    """In-domain: the lessons of the model, or of one it came from, hold it."""
+
+
+class Protocol(BaseModel):
+    """Slices of one kind: macro over all of them, over those that the model was taught, and over the others."""
+
+    model_config = ConfigDict(frozen=True)
+
+    macro: float
+    in_domain: float | None
+    cross_domain: float | None
+    slices: dict[str, SliceAccuracy]
+
+
+class Sampling(BaseModel):
+    """avg@n: the mean share of n answers at temperature 1 that are right."""
+
+    model_config = ConfigDict(frozen=True)
+
+    samples: int
+    macro: Accuracy
+    micro: Accuracy
+
+
+class ConfidenceBin(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+
+
+class Calibrated(BaseModel):
+    """Whether a model that is .9 sure is right nine times of ten. Of the answers that could be read: without a letter
+    there is no confidence in one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    n: int
+    confidence: float
+    accuracy: float
+    ece: float
+    brier: float
+    """Mean square of confidence less right or wrong."""
+    bins: tuple[ConfidenceBin, ...]
+    """Of equal width; those that hold no answer are left out."""
+
+
+class OtherScorers(BaseModel):
+    """The same answers, read by the rules of others. Ours is the one that counts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    vlmevalkit: float
+    """Exact matching, without a judge: a letter that stands alone, or the text of one option."""
+    lmms_eval: float
+    """Multiple choice: the last letter that stands alone; where there is none, what a guess would get on average."""
+
+
+class Evaluation(BaseModel):
+    """Accuracies count every item: what could not be read, and what failed, is wrong."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    role: str
+    method: str
+    on: str
+    digest: str
+    run: str
+    n: int
+    macro: Accuracy
+    """Over the modalities, so that a common one does not drown the others."""
+    micro: Accuracy
+    unreadable: int
+    failed: int
+    blank: Accuracy | None
+    """Micro, with a grey picture in place of every one."""
+    swapped: Accuracy | None
+    """Micro, with the picture of another patient."""
+    controls_failed: int
+    sampled: Sampling | None
+    calibration: Calibrated | None
+    """Sure is the chance of the letter, after the model's own thoughts: those have mostly settled it."""
+    agreement: Calibrated | None
+    """Sure is the share of the sampled answers that say the same letter as the greedy one."""
+    by_modality: Protocol
+    by_question_type: Protocol
+    other_scorers: OtherScorers
+    listed: str
+    """Where the items stand that were not read, or failed."""

@@ -1,0 +1,100 @@
+"""The report of an evaluation, from rows of `evals`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from medgr2.infra.lake import Lake
+from medgr2.models import other_scorers
+from medgr2.models.measures import Share, Summary, share, summarise
+from medgr2.models.other_scorers import said
+from medgr2.models.reliability import reliability
+from medgr2.schemas.cycle_reports import Accuracy
+from medgr2.schemas.evaluations import Evaluation, OtherScorers, Protocol, Sampling, SliceAccuracy
+from medgr2.schemas.reports import DatasetVersion
+from medgr2.tasks.evaluate import Condition, answers
+from medgr2.tasks.examination import Taught
+
+_LISTED = (
+    "select item_id, condition, failed from evals where not parsed and model_id = '{model}' "
+    "and dataset = '{on.dataset}' and version = {on.version}"
+)
+Rows = Sequence[Mapping[str, Any]]
+
+
+def report(
+    lake: Lake, model: Mapping[str, Any], heldout: DatasetVersion, rows: Rows, taught: Taught, *, run: str
+) -> Evaluation:
+    seen, blank, swapped = (answers(rows, one) for one in (Condition.IMAGE, Condition.BLANK, Condition.SWAPPED))
+    found = summarise(seen, blank, swapped)
+    shown = [row for row in rows if row["condition"] == Condition.IMAGE]
+    model_id = str(model["model_id"])
+    return Evaluation(
+        model=model_id,
+        role=model["role"],
+        method=model["method"],
+        on=heldout.ref,
+        digest=heldout.digest,
+        run=run,
+        n=found.n,
+        macro=Accuracy(value=found.macro, low=found.macro_low, high=found.macro_high),
+        micro=Accuracy(value=found.micro, low=found.micro_low, high=found.micro_high),
+        unreadable=sum(row["answer"] is None and row["failed"] is None for row in shown),
+        failed=sum(row["failed"] is not None for row in shown),
+        blank=_accuracy(share(blank)) if blank else None,
+        swapped=_accuracy(share(swapped)) if swapped else None,
+        controls_failed=sum(row["failed"] is not None for row in rows) - sum(r["failed"] is not None for r in shown),
+        sampled=_sampling(found),
+        calibration=reliability([(r["confidence"], r["correct"]) for r in shown if r["confidence"] is not None]),
+        agreement=reliability([(_agreeing(r), r["correct"]) for r in shown if r["sampled"] and r["answer"]]),
+        by_modality=_protocol(found.by_modality, taught.modalities),
+        by_question_type=_protocol(found.by_question_type, taught.question_types),
+        other_scorers=_others(lake, shown),
+        listed=f"medgr2 query {shlex.quote(_LISTED.format(model=model_id, on=heldout))}",
+    )
+
+
+def _agreeing(row: Mapping[str, Any]) -> float:
+    return sum(letter == row["answer"] for letter in row["sampled"]) / len(row["sampled"])
+
+
+def _accuracy(one: Share) -> Accuracy:
+    return Accuracy(value=one.accuracy, low=one.low, high=one.high)
+
+
+def _sampling(found: Summary) -> Sampling | None:
+    if (drawn := found.sampled) is None:
+        return None
+    return Sampling(
+        samples=drawn.samples,
+        macro=Accuracy(value=drawn.macro, low=drawn.macro_low, high=drawn.macro_high),
+        micro=Accuracy(value=drawn.micro, low=drawn.micro_low, high=drawn.micro_high),
+    )
+
+
+def _protocol(shares: Mapping[str, Share], taught: frozenset[str]) -> Protocol:
+    slices = {
+        name: SliceAccuracy(n=one.n, accuracy=_accuracy(one), taught=name in taught) for name, one in shares.items()
+    }
+    every = [one.accuracy.value for one in slices.values()]
+    known = [one.accuracy.value for one in slices.values() if one.taught]
+    others = [one.accuracy.value for one in slices.values() if not one.taught]
+    return Protocol(
+        macro=sum(every) / len(every),
+        in_domain=sum(known) / len(known) if known else None,
+        cross_domain=sum(others) / len(others) if others else None,
+        slices=slices,
+    )
+
+
+def _others(lake: Lake, shown: Rows) -> OtherScorers:
+    items = lake.read("items", ["item_id", "options"], {"item_id": [row["item_id"] for row in shown]}).to_pylist()
+    options = {item["item_id"]: item["options"] for item in items}
+    kit = lmms = 0.0
+    for row in shown:
+        given, choices = said(row["reply"], row["answer"]), options[row["item_id"]]
+        kit += other_scorers.vlmevalkit(given, choices) == row["key"]
+        lmms += other_scorers.lmms_eval_credit(given, choices, row["key"])
+    return OtherScorers(vlmevalkit=kit / len(shown), lmms_eval=lmms / len(shown))

@@ -1,0 +1,108 @@
+"""Examination: a registered model answers a held-out version, with its controls; what was answered before is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medgr2.infra.workspace import Workspace
+from medgr2.models.answer_forms import Answering, answering_of
+from medgr2.models.model_ref import base_model
+from medgr2.models.registry import Registration, Registry, Source
+from medgr2.schemas.errors import UsageError
+from medgr2.schemas.reports import DatasetVersion
+from medgr2.schemas.vocabulary import Role
+from medgr2.tasks import evaluate
+from medgr2.tasks.evaluate import Condition
+from medgr2.tasks.lessons import read_lessons, source_of
+from medgr2.tasks.stage import Announce, StageRequest, run_and_record
+
+CONDITIONS = (Condition.IMAGE, Condition.BLANK, Condition.SWAPPED)
+BATCH = 128
+"""Prompts of about the same length are read together: the more there are to choose from, the less is padding."""
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a model may remember of its lessons, by word of the registry. What its base was trained on before it came
+    here, nobody knows."""
+
+    sources: tuple[Source, ...]
+    modalities: frozenset[str]
+    question_types: frozenset[str]
+
+
+def find_model(workspace: Workspace, named: str) -> dict[str, Any]:
+    """`base`, the champion of a role, or the beginning of an id."""
+    registry = Registry(workspace.store, workspace.lake)
+    if named == Role.BASE:
+        return registry.model(register_base(workspace))
+    if named == Role.REWARD:
+        raise UsageError(
+            "a reward judges items and answers none, so it sits no exam",
+            next_command="medgr2 ablate reward  measures rewards",
+        )
+    if named in [role.value for role in Role]:
+        champion = registry.champion(Role(named))
+        if champion is None:
+            raise UsageError(
+                f"the {named} has no champion yet; the base serves in its place", next_command="medgr2 evaluate base"
+            )
+        return registry.model(champion)
+    return registry.find(named)
+
+
+def register_base(workspace: Workspace) -> str:
+    base = base_model(workspace.settings)
+    registry = Registry(workspace.store, workspace.lake)
+    return registry.register(Registration(role=Role.BASE, artifact=base.revision, method="given", run="base"))
+
+
+def taught_to(workspace: Workspace, model_id: str) -> Taught:
+    sources = Registry(workspace.store, workspace.lake).taught(model_id)
+    if not sources:
+        return Taught((), frozenset(), frozenset())
+    lessons = read_lessons(workspace.lake, sources)
+    images = {lesson.image_id for lesson in lessons}
+    rows = workspace.lake.read("images", ["image_id", "modality"], {"image_id": sorted(images)}).to_pylist()
+    return Taught(
+        sources,
+        frozenset(row["modality"] for row in rows if row["modality"]),
+        frozenset(lesson.question_type for lesson in lessons),
+    )
+
+
+def examine(
+    workspace: Workspace,
+    model: Mapping[str, Any],
+    heldout: DatasetVersion,
+    *,
+    run: str,
+    announce: Announce,
+    samples: int = 0,
+    longest: int | None = None,
+    answering: Answering | None = None,
+    conditions: Sequence[Condition] = CONDITIONS,
+    count_failed: bool = False,
+) -> list[dict[str, Any]]:
+    """Rows of `evals`, also when they were there before. With `count_failed`, answers that failed are wrong, as far as
+    the failure limit of the settings goes; without, a single one stops the exam."""
+    lake, model_id = workspace.lake, str(model["model_id"])
+    registry = Registry(workspace.store, lake)
+    items = evaluate.read_heldout(lake, heldout)
+    if sources := registry.taught(model_id):
+        evaluate.check_disjoint(lake, items, sources)
+    how = evaluate.evaluate_recipe(
+        model["artifact"], longest=longest, samples=samples, answering=answering or answering_of(model["metrics"])
+    )
+    cells = evaluate.evaluate_cells(how, items, conditions)
+    limit = None if count_failed else 0.0
+    request = StageRequest(recipe=how, worker=evaluate.WORKER, batch_size=BATCH, run=run, failure_limit=limit)
+    result = run_and_record(request, [cell for cell, _, _ in cells], workspace, announce)
+    rows = evaluate.collect(
+        cells, result.outcomes, model_id=model_id, heldout=heldout, run=run, count_failed=count_failed
+    )
+    lake.append_new("evals", rows, key="eval_id")
+    registry.record_use(model_id, source_of(heldout), "evaluate", run)
+    return rows

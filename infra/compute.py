@@ -42,6 +42,7 @@ class Work(BaseModel):
     resources: Resources = Resources()
     attempts: int = Field(default=3, ge=1)
     deadline_seconds: float = Field(default=900, gt=0)
+    saves: bool = Field(default=False, description="The worker, given notice and a grace, saves what it has begun.")
 
 
 class Compute(Protocol):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +27,7 @@ from medgr2.schemas.errors import Medgr2Error, NightStoppedError, SettingsError
 DEPTH = 2
 """Batches at a worker: while one is worked on, the next is there already."""
 TICK_SECONDS = 1.0
+PLACE_SECONDS = 10.0
 START_FAILURES = 3
 """So many processes in a row that die before their worker stands mean that none ever will."""
 
@@ -44,6 +47,8 @@ class _Lane:
     starting: Any
     due: float
     running: deque[_Running] = field(default_factory=deque)
+    place: tuple[str, int] | None = None
+    """Node and process, where the work wants notice before its end."""
 
     @property
     def awaited(self) -> Any:
@@ -110,6 +115,13 @@ class _Run:
         self._failed_starts = 0
 
     def close(self) -> None:
+        noticed = [lane for lane in self._lanes if lane.place is not None and lane.running]
+        for lane in noticed:
+            _give_notice(*lane.place)  # type: ignore[misc]
+        until = time.monotonic() + self._settings.training.grace_seconds
+        for lane in noticed:
+            with contextlib.suppress(ray.exceptions.RayError, StopIteration):
+                ray.get(next(lane.running[0].stream), timeout=max(0.1, until - time.monotonic()))
         for lane in self._lanes:
             _kill(lane.actor)
 
@@ -171,6 +183,9 @@ class _Run:
                 raise error
             lane.starting = None
             self._failed_starts = 0
+            if self._work.saves:
+                with contextlib.suppress(ray.exceptions.RayError):
+                    lane.place = ray.get(lane.actor.place.remote(), timeout=PLACE_SECONDS)
         return iter(())
 
     def _heard(self, lane: _Lane) -> Iterator[Outcome]:
@@ -225,6 +240,16 @@ class _Run:
             kept="every cell that was finished before",
             next_command="medgr2 doctor; look for too little memory, then run the same command again",
         )
+
+
+def _give_notice(node: str, pid: int) -> None:
+    """Elsewhere through a process of Ray there: a signal does not leave its machine."""
+    with contextlib.suppress(ray.exceptions.RayError, OSError, ValueError):
+        if node == ray.get_runtime_context().get_node_id():
+            os.kill(pid, signal.SIGTERM)
+            return
+        there = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+        ray.remote(num_cpus=0, scheduling_strategy=there)(os.kill).remote(pid, signal.SIGTERM)
 
 
 def _kill(actor: Any) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from medgr2.infra import notice
 from medgr2.infra.settings import Settings
 from medgr2.infra.worker import STOPPING, Trouble, Worker, build_worker, work_through
 from medgr2.schemas.cells import Cell, Outcome, Recipe
@@ -24,6 +25,9 @@ class PoolWorker:
     def __init__(self, path: str, recipe: Recipe, settings: Settings, environ: Mapping[str, str]) -> None:
         # Before the worker's module, and whatever it imports, reads them.
         os.environ.update(environ)
+        if threading.current_thread() is threading.main_thread():
+            # Python hears signals in this thread only, and a training runs in another. Without one, Ray's way stays.
+            notice.turn_signals()
         self._built: queue.SimpleQueue[Medgr2Error | None] = queue.SimpleQueue()
         self._batches: queue.SimpleQueue[Sequence[Cell]] = queue.SimpleQueue()
         self._said: queue.SimpleQueue[Said] = queue.SimpleQueue()
@@ -35,6 +39,12 @@ class PoolWorker:
 
     def pid(self) -> int:
         return os.getpid()
+
+    def place(self) -> tuple[str, int]:
+        """Where a signal finds it: the node, and the process there."""
+        import ray
+
+        return ray.get_runtime_context().get_node_id(), os.getpid()
 
     def work(self, cells: Sequence[Cell]) -> Iterator[list[Said]]:
         """Groups of what finished; the last entry of the last group is None."""

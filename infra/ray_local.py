@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -47,6 +48,14 @@ def start_ray() -> None:
             raise _not_started(f"no answer within {START_SECONDS} s")
         if failure:
             raise _not_started(f"{type(failure[0]).__name__}: {str(failure[0])[:500]}")
+        _listen_again()
+
+
+def _listen_again() -> None:
+    """Ray's core takes SIGTERM for itself and aborts the process on it: whoever heard it before hears it again."""
+    before = signal.getsignal(signal.SIGTERM)
+    if before is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _keep_ray(done: threading.Event, failure: list[BaseException]) -> None:

@@ -41,6 +41,7 @@ class StageRequest(BaseModel):
     attempts: int | None = Field(default=None, ge=1)
     failure_limit: float | None = Field(default=None, ge=0, le=1)
     deadline_seconds: float | None = Field(default=None, gt=0)
+    saves: bool = Field(default=False, description="The worker, given notice and a grace, saves what it has begun.")
 
     def settled(self, settings: Settings) -> StageRequest:
         """The same request with nothing left open."""
@@ -65,6 +66,7 @@ class StageRequest(BaseModel):
             resources=self.resources,
             attempts=self.attempts,
             deadline_seconds=self.deadline_seconds,
+            saves=self.saves,
         )
 
 

@@ -28,7 +28,13 @@ Training = Callable[[Path], dict[str, Any]]
 def training_request(recipe: Recipe, worker: str, run: str) -> StageRequest:
     """Any failure ends the stage: nothing goes on from a model that is not there."""
     return StageRequest(
-        recipe=recipe, worker=worker, batch_size=1, run=run, failure_limit=0.0, deadline_seconds=DEADLINE_SECONDS
+        recipe=recipe,
+        worker=worker,
+        batch_size=1,
+        run=run,
+        failure_limit=0.0,
+        deadline_seconds=DEADLINE_SECONDS,
+        saves=True,
     )
 
 

@@ -10,6 +10,7 @@ from medgr2.infra.lake import Lake
 from medgr2.infra.version_history import fold
 from medgr2.infra.workspace import Workspace
 from medgr2.models.alpha_ledger import AlphaLedger
+from medgr2.models.answer_forms import answering_of
 from medgr2.models.measures import Summary
 from medgr2.models.promotion_gate import Rule, decide
 from medgr2.models.registry import Registry, Source
@@ -37,7 +38,7 @@ def examine(workspace: Workspace, model_id: str, run: str, announce: Announce) -
     model = registry.model(model_id)
     if taught := registry.taught(model_id):
         evaluate.check_disjoint(lake, items, taught)
-    recipe = evaluate.evaluate_recipe(model["artifact"])
+    recipe = evaluate.evaluate_recipe(model["artifact"], answering=answering_of(model["metrics"]))
     cells = evaluate.evaluate_cells(recipe, items, CONDITIONS)
     request = StageRequest(recipe=recipe, worker=evaluate.WORKER, batch_size=32, run=run, failure_limit=0.0)
     result = run_and_record(request, [cell for cell, _, _ in cells], workspace, announce)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-LMMS_EVAL = "LMMS_EVAL_PYTHON"
+LMMS_EVAL = "TEST_LMMS_EVAL_PYTHON"
 DRIVER = Path(__file__).with_name("lmms_eval_driver.py")
 
 

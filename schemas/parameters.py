@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -136,10 +136,16 @@ class RefreshParameters(BaseModel):
         return f"{self.dataset}/{self.night}"
 
 
+def _described(schema: dict[str, Any]) -> None:
+    """In a form each setting says what it is, as in the settings that a preset is made of."""
+    for name, info in TrainSettings.model_fields.items():
+        schema["properties"][name]["description"] = " ".join(filter(None, (info.description, "Empty: the preset's.")))
+
+
 class TrainParameters(BaseModel):
     """A preset of training, and what is to be other than in it: what is left empty is as the preset says."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_described)
 
     preset: PresetName = Field(default="cpu-tiny", description="Recipe of training by name.")
     answer_style: AnswerStyle | None = None

@@ -11,7 +11,7 @@ from medgr2.models.registry import Registry, Source
 from medgr2.schemas.errors import NightStoppedError
 from medgr2.schemas.parameters import SEED, TrainParameters
 from medgr2.schemas.reports import DatasetVersion
-from medgr2.schemas.vocabulary import Role, Verdict
+from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks.lessons import source_of
 from medgr2.tasks.night import Night
 from medgr2.tasks.stage import Announce, run_and_record

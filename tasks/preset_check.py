@@ -64,13 +64,13 @@ def _refuse_without_gpu(settings: Settings, how: TrainParameters) -> None:
 
 def _unmet(how: TrainParameters, what: str, where: str = "") -> SettingsError:
     wanted = BASES[how.preset]
+    base = wanted if wanted not in ("", EMBEDDED) else "a vision-language model"
     return SettingsError(
         f"the preset {how.preset} can not be trained here: {what}",
         where=where,
         kept=KEPT,
-        next_command=f"on a machine with a GPU: set MEDGR2_MODELS__DEVICE=cuda and MEDGR2_MODELS__BASE to a folder with "
-        f"{wanted if wanted not in ('', EMBEDDED) else 'a vision-language model'}; or, to try its recipe on the embedded "
-        "base: --set device=cpu --set precision=float32",
+        next_command="on a machine with a GPU: set MEDGR2_MODELS__DEVICE=cuda and MEDGR2_MODELS__BASE to a folder with "
+        f"{base}; or, to try the recipe on the embedded base: --set device=cpu --set precision=float32",
     )
 
 

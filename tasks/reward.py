@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from medgr2.infra.workspace import Workspace
-from medgr2.models.registry import Registration, Registry, Source
 from medgr2.models.adapters import LoraSettings
+from medgr2.models.registry import Registration, Registry, Source
 from medgr2.models.reward_training import PRESETS
 from medgr2.schemas.cycle_reports import RewardTrial
 from medgr2.schemas.errors import DataError

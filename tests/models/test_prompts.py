@@ -47,47 +47,6 @@ def test_an_unknown_prompt_names_the_known_ones() -> None:
         load_prompt("answer.v999")
 
 
-@pytest.mark.parametrize(
-    ("text", "letter"),
-    [
-        ("<think>CT of the head.</think><answer>B</answer>", "B"),
-        ("<answer>D</answer>", "D"),
-        (" <think>a\nb < 2 cm</think>\n<answer>A</answer>\n", "A"),
-        ("", None),
-        ("B", None),
-        ("<answer></answer>", None),
-        ("<answer>A or B</answer>", None),
-        ("<answer>AB</answer>", None),
-        ("<answer>b</answer>", None),
-        ("<answer> B </answer>", None),
-        ("<answer>E</answer>", None),
-        ("<answer>\u0412</answer>", None),  # a Cyrillic letter that looks like B
-        ("<ANSWER>B</ANSWER>", None),
-        ("<answer>A</answer><answer>B</answer>", None),
-        ("<answer>B</answer><answer>B</answer>", None),
-        ("<think><answer>B</answer></think>", None),
-        ("<think>so <answer>B</answer>", None),
-        ("<think>x</think>", None),
-        ("<think>x<answer>A</answer></think><answer>B</answer>", None),
-        ("<think>x</think>y</think><answer>B</answer>", None),
-        ("<think>x</think><think>y</think><answer>B</answer>", None),
-        ("<answer>B</answer> rather c", None),
-        ("The answer is <answer>B</answer>", None),
-        ("<answer>B</answer", None),
-    ],
-)
-def test_only_one_clear_answer_counts(text: str, letter: str | None) -> None:
-    assert parse_answer(text, 4) == letter
-
-
-@given(st.text(alphabet="<>/think answer ABC", max_size=60))
-def test_a_letter_is_read_only_from_one_block(text: str) -> None:
-    letter = parse_answer(text, 4)
-    if letter is not None:
-        assert text.count("<answer>") == 1
-        assert f"<answer>{letter}</answer>" in text
-
-
 def test_what_is_written_is_read_back() -> None:
     assert parse_answer(reply_text("CT of the head.", "C"), 4) == "C"
     draft = Draft.model_validate(GOOD)

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import get_args
+
 import pytest
 
 from medgr2.models.grpo import in_band
-from medgr2.models.rewards import Judged, RewardScheme
+from medgr2.models.rewards import Judged, Preset, RewardScheme
 from medgr2.schemas.errors import DataError
+from medgr2.schemas.vocabulary import AnswerStyle
 
 DEFAULT = RewardScheme("default", longest=40)
 PAPER = RewardScheme("paper", longest=40)
+MED_R1 = RewardScheme("med-r1", longest=40)
 
 
 def said(text: str, tokens: int = 20, quality: float = 0.9, options: int = 4) -> Judged:
@@ -50,6 +55,44 @@ def test_quality_can_not_outweigh_being_right() -> None:
 def test_overlong_costs_gradually() -> None:
     rewards = [DEFAULT(said("<answer>B</answer>", tokens=n)) for n in (32, 33, 36, 40, 60)]
     assert rewards == pytest.approx([1.28, 1.155, 0.78, 0.28, 0.28])
+
+
+@pytest.mark.parametrize("scheme", [DEFAULT, PAPER, MED_R1])
+def test_a_reply_that_was_cut_off_is_no_answer_even_right_behind_the_letter(scheme: RewardScheme) -> None:
+    whole = said("<think>seen</think><answer>B</answer>", tokens=40)
+    cut = replace(whole, ended=False)
+    assert scheme(cut) < scheme(whole)
+    assert scheme(cut) == scheme(said("<think>seen", tokens=40))
+
+
+def test_med_r1_pays_a_point_for_the_letter_and_one_for_the_form() -> None:
+    assert MED_R1(said("<think>seen</think><answer>B</answer>")) == 2.0
+    assert MED_R1(said("<think>seen</think><answer>C</answer>")) == 1.0
+    assert MED_R1(said("<answer>B</answer>")) == 1.0
+    assert MED_R1(said("<think></think><answer>B</answer>")) == 1.0
+    assert MED_R1(said("<answer>C</answer>")) == 0.0
+    assert MED_R1(said("<answer>B or C</answer>")) == 0.0
+    assert MED_R1(said("<think><answer>B</answer></think>")) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("style", "right"),
+    [
+        ("no-think", "<answer>B</answer>"),
+        ("think-after", "<answer>B</answer><think>seen</think>"),
+        ("think", "<think>seen</think><answer>B</answer>"),
+    ],
+)
+def test_each_style_is_paid_for_its_own_form(style: AnswerStyle, right: str) -> None:
+    for preset in get_args(Preset):
+        scheme = RewardScheme(preset, longest=40, style=style)
+        others = ("think", "no-think", "think-after")
+        worth = {text: scheme(said(text)) for text in (right, "<think>B</think>", "B")}
+        assert max(worth, key=lambda text: worth[text]) == right
+        assert all(
+            RewardScheme(preset, longest=40, style=other)(said(right)) <= worth[right]  # type: ignore[arg-type]
+            for other in others
+        )
 
 
 def test_paper_mixture_lets_quality_swamp_the_match() -> None:

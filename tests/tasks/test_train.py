@@ -161,6 +161,67 @@ def test_grpo_runs_and_new_scores_are_a_new_training(room: Any) -> None:
     assert room.run(recipe, WORKER, [stale])[stale.key].reasons == ("ConflictError",)
 
 
+def test_the_surer_of_an_item_the_more_often_it_is_visited(room: Any) -> None:
+    human = room.item(room.picture(9), 9, "human")
+    made = [room.item(room.picture(i), i) for i in range(4)]
+    for item, p_valid in zip(made, (0.9, 0.6, None), strict=False):
+        room.score(item, 0.5, p_valid)
+    lessons = read_lessons(room.lake, [room.source("both", [human, *made])])
+
+    def shares(judged: Any) -> dict[str, float]:
+        found = examples(
+            lessons, room.images, role=Role.POLICY, template="{question}{options}", human_share=0.4, judged=judged
+        )
+        return {example.item: round(example.weight, 6) for example in found}
+
+    assert shares(None) == {human: 0.4} | dict.fromkeys(made, 0.15)
+    # One without a p(valid), or that was never judged, is not visited; the share of people stays what it is.
+    weighed = shares(judgements(room.lake, [human, *made]))
+    assert weighed == {human: 0.4, made[0]: 0.36, made[1]: 0.24, made[2]: 0.0, made[3]: 0.0}
+
+
+def test_weights_by_judgement_are_part_of_what_was_trained(room: Any) -> None:
+    items = [room.item(room.picture(i), i) for i in range(3)]
+    for item in items:
+        room.score(item, 0.5, 0.9)
+    source = room.source("nightly", items)
+    equal, weighed = (
+        train_recipe(SFT.model_copy(update={"weighting": kind}), room.base) for kind in ("equal", "p_valid")
+    )
+    before = {recipe.digest: train_cell(recipe, room.lake, [source]) for recipe in (equal, weighed)}
+    outcome = room.run(weighed, WORKER, [before[weighed.digest]])[before[weighed.digest].key]
+    assert outcome.verdict is Verdict.ACCEPTED, outcome
+    room.score(items[0], 0.5, 0.8, room.now + timedelta(days=1))
+    assert train_cell(equal, room.lake, [source]).key == before[equal.digest].key
+    assert train_cell(weighed, room.lake, [source]).key != before[weighed.digest].key
+
+
+@pytest.mark.parametrize(
+    ("style", "reply"),
+    [
+        ("think", "<think>It shows CT.</think><answer>A</answer>"),
+        ("no-think", "<answer>A</answer>"),
+        ("think-after", "<answer>A</answer><think>It shows CT.</think>"),
+    ],
+)
+def test_each_form_of_an_answer_is_taught_as_such(room: Any, style: Any, reply: str) -> None:
+    lessons = read_lessons(room.lake, [room.source("nightly", [room.item(room.picture(0), 0)])])
+    (example,) = examples(
+        lessons, room.images, role=Role.POLICY, template="{question}{options}", human_share=0.3, style=style
+    )
+    assert example.assistant == reply
+
+
+def test_items_that_were_erased_are_told_by_version(room: Any) -> None:
+    nightly, seed = lessons_of(room)
+    lost = room.lake.read("items", ["item_id"], {"origin": "generated"})["item_id"].to_pylist()[:2]
+    with room.lake.state("items", write=True) as delta:
+        delta.delete(" or ".join(f"item_id = '{item}'" for item in lost))
+    with pytest.raises(DataError, match=r"erased or lost: 2 of 3 of nightly@1\n") as refused:
+        read_lessons(room.lake, [nightly, seed])
+    assert "medgr2 versions nightly" in refused.value.next_command
+
+
 def test_what_can_not_be_trained_is_rejected_with_the_reason(room: Any) -> None:
     items = [room.item(room.picture(i), i) for i in range(2)]
     source = room.source("nightly", items)

@@ -1,0 +1,87 @@
+"""What a preset needs is looked at before anything is spent."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medgr2.infra.settings import ComputeSettings, ModelSettings, Settings, StorageSettings
+from medgr2.models import memory_need
+from medgr2.schemas.errors import SettingsError
+from medgr2.schemas.parameters import TrainParameters
+from medgr2.tasks.preset_check import refuse_unmet
+
+BASE = Path(__file__).parents[2] / "models" / "base"
+
+
+def settings(root: Path, mode: Any = "inline", **models: Any) -> Settings:
+    return Settings(
+        storage=StorageSettings(root=str(root)), compute=ComputeSettings(mode=mode), models=ModelSettings(**models)
+    )
+
+
+def own(folder: Path, **config: Any) -> str:
+    """The shipped model as somebody's own, saying other things of itself."""
+    shutil.copytree(BASE, folder)
+    body = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(body | config))
+    return str(folder)
+
+
+def test_the_embedded_recipe_needs_nothing(tmp_path: Path) -> None:
+    assert refuse_unmet(settings(tmp_path), TrainParameters()) == ()
+
+
+@pytest.mark.parametrize("preset", ["paper", "med-r1", "default"])
+def test_a_recipe_for_a_gpu_is_not_begun_on_the_embedded_base(tmp_path: Path, preset: Any) -> None:
+    with pytest.raises(SettingsError, match=f"preset {preset} can not be trained here: the base is the embedded") as no:
+        refuse_unmet(settings(tmp_path), TrainParameters(preset=preset))
+    assert "nothing was started" in no.value.kept
+    assert "MEDGR2_MODELS__BASE" in no.value.next_command
+    tried = TrainParameters(preset=preset, device="cpu", precision="float32")
+    told = refuse_unmet(settings(tmp_path), tried)
+    assert len(told) == (preset != "default")
+    assert all("not the paper's" in line for line in told)
+
+
+def test_a_base_that_is_not_there_is_told_and_never_fetched(tmp_path: Path) -> None:
+    here = settings(tmp_path, base="Qwen/Qwen2.5-VL-7B-Instruct")
+    with pytest.raises(SettingsError, match="there is no such folder"):
+        refuse_unmet(here, TrainParameters(preset="paper"))
+    half = Path(own(tmp_path / "half"))
+    (half / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}})
+    )
+    with pytest.raises(SettingsError, match="1 of its 2 files of weights are missing"):
+        refuse_unmet(settings(tmp_path, base=str(half)), TrainParameters())
+
+
+def test_a_gpu_has_to_be_asked_for_and_there(tmp_path: Path) -> None:
+    base = own(tmp_path / "own")
+    with pytest.raises(SettingsError, match="MEDGR2_MODELS__DEVICE is cpu"):
+        refuse_unmet(settings(tmp_path, base=base), TrainParameters(preset="default"))
+    if importlib.import_module("torch").cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(SettingsError, match="sees none"):
+        refuse_unmet(settings(tmp_path, base=base, device="cuda"), TrainParameters(preset="default"))
+    # A cluster's GPUs are not this machine's.
+    assert (
+        refuse_unmet(settings(tmp_path, "ray-job", base=base, device="cuda"), TrainParameters(preset="default")) == ()
+    )
+
+
+def test_a_model_that_cannot_be_examined_here_is_refused_first(tmp_path: Path) -> None:
+    base = own(tmp_path / "own", architectures=["Qwen2_5_VLForConditionalGeneration"], model_type="qwen2_5_vl")
+    with pytest.raises(SettingsError, match="trained here and not examined"):
+        refuse_unmet(settings(tmp_path, base=base), TrainParameters())
+
+
+def test_too_little_memory_is_found_out_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_need, "available", lambda: 1000)
+    with pytest.raises(SettingsError, match="too little memory"):
+        refuse_unmet(settings(tmp_path), TrainParameters())

@@ -148,6 +148,7 @@ def train_to_folder(
     nothing that two equal runs could differ in.
     """
     if (out / RECORD).is_file():
+        shutil.rmtree(out.with_name(out.name + ".work"), ignore_errors=True)
         return dict(json.loads((out / RECORD).read_text(encoding="utf-8")))
     how = care()
     watch = Watch(how.stall_seconds, how.grace_seconds)

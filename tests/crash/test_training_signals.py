@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 DEADLINE_SECONDS = 240
 SETTINGS: dict[str, dict[str, Any]] = {
     "sft": {"steps": 6, "batch": 2, "checkpoint_every": 2, "learning_rate": 1e-3},
-    "grpo": {"steps": 6, "prompts": 2, "generations": 2, "longest": 12, "checkpoint_every": 2, "learning_rate": 1e-3},
+    "grpo": {"steps": 6, "prompts": 2, "generations": 4, "checkpoint_every": 2, "learning_rate": 1e-3},
     "reward": {"steps": 6, "batch": 4, "checkpoint_every": 2, "learning_rate": 1e-3, "warmup_steps": 0},
 }
 

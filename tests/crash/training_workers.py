@@ -38,17 +38,17 @@ def pictures(folder: Path) -> list[Path]:
     return paths
 
 
-def train(method: str, shown: Sequence[Path], out: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def train(method: str, shown: Sequence[Path], out: Path, settings: dict[str, Any], base: Path = BASE) -> dict[str, Any]:
     if method == "sft":
         examples = [
             Example(p, ASK, f"<think>seen</think><answer>{'ABCD'[i % 4]}</answer>") for i, p in enumerate(shown)
         ]
-        return train_sft(BASE, examples, out, SftSettings(**settings))
+        return train_sft(base, examples, out, SftSettings(**settings))
     if method == "grpo":
         prompts = [Prompt(p, ASK, "ABCD"[i % 4], 4, 0.9) for i, p in enumerate(shown)]
-        return train_grpo(BASE, prompts, out, GrpoSettings(**settings))
+        return train_grpo(base, prompts, out, GrpoSettings(**settings))
     claims = [Claim(p, "What is it?", ("dark", "bright"), "AB"[i % 2], "It is so.") for i, p in enumerate(shown)]
-    return train_reward(BASE, [RewardExample(c, i % 2) for i, c in enumerate(claims)], out, RewardSettings(**settings))
+    return train_reward(base, [RewardExample(c, i % 2) for i, c in enumerate(claims)], out, RewardSettings(**settings))
 
 
 class Trains:

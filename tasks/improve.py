@@ -12,7 +12,7 @@ from medgr2.schemas.errors import NightStoppedError
 from medgr2.schemas.parameters import SEED, TrainParameters
 from medgr2.schemas.reports import DatasetVersion
 from medgr2.schemas.vocabulary import Verdict
-from medgr2.tasks.lessons import source_of
+from medgr2.tasks.lessons import read_lessons, source_of
 from medgr2.tasks.night import Night
 from medgr2.tasks.stage import Announce, run_and_record
 from medgr2.tasks.train import WORKER, TrainPlan, registration, train_cell, train_recipe
@@ -66,6 +66,8 @@ def _train(
     workspace: Workspace, plan: TrainPlan, parent_id: str, sources: Sequence[Source], night: Night, announce: Announce
 ) -> tuple[str | None, str]:
     """model_id of the trained model, or None and why the data did not allow it."""
+    # A version that cannot be read whole is told with the reason: in a worker it would be one more cell that failed.
+    read_lessons(workspace.lake, sources)
     registry = Registry(workspace.store, workspace.lake)
     parent = registry.model(parent_id)
     recipe = train_recipe(plan, parent["artifact"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from medgr2.models.sft import Example
 from medgr2.schemas.digest import digest_of
 from medgr2.schemas.errors import DataError
 from medgr2.schemas.items import Draft
+from medgr2.schemas.parameters import EVALUATION_DATASETS
 from medgr2.schemas.reports import DatasetVersion
 from medgr2.schemas.vocabulary import AnswerStyle, Origin, Role, Split
 
@@ -48,6 +50,12 @@ def source_of(version: DatasetVersion) -> Source:
 def read_lessons(lake: Lake, sources: Sequence[Source]) -> list[Lesson]:
     """The items of the versions, each once, in the order of their ids; refused when a version is not what it was."""
     ids: dict[str, str] = {}
+    if exams := sorted({source.dataset for source in sources} & set(EVALUATION_DATASETS)):
+        raise DataError(
+            f"{', '.join(exams)} is for exams: no model is trained on it, and no checkpoint chosen by it",
+            kept="nothing was trained",
+            next_command="publish what is to be taught under another name",
+        )
     for source in sources:
         version = resolve(lake, f"{source.dataset}@{source.version}")
         if version.digest != source.digest:
@@ -126,7 +134,18 @@ def judgements(lake: Lake, item_ids: Sequence[str], until: datetime | None = Non
         if until is not None and row["scored_at"] > until:
             break
         newest[row["item_id"]] = Judgement(agree=row["agree"], p_valid=row["p_valid"])
+    if nonsense := sorted(i for i, j in newest.items() if not (_a_number(j.agree) and _a_number(j.p_valid))):
+        raise DataError(
+            f"what was judged of {len(nonsense)} of {len(newest)} items is no number",
+            where=f"table scores, first: {nonsense[0]}",
+            kept="every finished model; nothing was trained on it",
+            next_command="score the items again: the newest judgement of each counts",
+        )
     return newest
+
+
+def _a_number(value: float | None) -> bool:
+    return value is None or math.isfinite(value)
 
 
 def judgements_digest(judged: dict[str, Judgement]) -> str:

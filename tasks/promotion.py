@@ -10,7 +10,6 @@ from medgr2.infra.lake import Lake
 from medgr2.infra.version_history import fold
 from medgr2.infra.workspace import Workspace
 from medgr2.models.alpha_ledger import AlphaLedger
-from medgr2.models.answer_forms import answering_of
 from medgr2.models.measures import Summary
 from medgr2.models.promotion_gate import Rule, decide
 from medgr2.models.registry import Registry, Source
@@ -18,43 +17,33 @@ from medgr2.schemas.approvals import Approval
 from medgr2.schemas.cycle_reports import Accuracy, Exam
 from medgr2.schemas.errors import ConflictError
 from medgr2.schemas.parameters import HELDOUT
+from medgr2.schemas.reports import DatasetVersion
 from medgr2.schemas.vocabulary import Role
-from medgr2.tasks import evaluate
+from medgr2.tasks import evaluate, examination
 from medgr2.tasks.evaluate import Condition
 from medgr2.tasks.lessons import source_of
 from medgr2.tasks.night import Night
-from medgr2.tasks.stage import Announce, StageRequest, run_and_record
+from medgr2.tasks.stage import Announce
 
-CONDITIONS = (Condition.IMAGE, Condition.BLANK, Condition.SWAPPED)
 PASSED, PROMOTED, KEPT = "passed", "promoted", "champion kept"
 
 
-def examine(workspace: Workspace, model_id: str, run: str, announce: Announce) -> tuple[Summary, list[dict[str, Any]]]:
+def examine(
+    workspace: Workspace, model_id: str, heldout: DatasetVersion, run: str, announce: Announce
+) -> tuple[Summary, list[dict[str, Any]]]:
     """The held-out exam, with its controls. Answers given before are not asked for again."""
-    lake = workspace.lake
-    registry = Registry(workspace.store, lake)
-    heldout = versions.resolve(lake, HELDOUT)
-    items = evaluate.read_heldout(lake, heldout)
-    model = registry.model(model_id)
-    if taught := registry.taught(model_id):
-        evaluate.check_disjoint(lake, items, taught)
-    recipe = evaluate.evaluate_recipe(model["artifact"], answering=answering_of(model["metrics"]))
-    cells = evaluate.evaluate_cells(recipe, items, CONDITIONS)
-    request = StageRequest(recipe=recipe, worker=evaluate.WORKER, batch_size=32, run=run, failure_limit=0.0)
-    result = run_and_record(request, [cell for cell, _, _ in cells], workspace, announce)
-    rows = evaluate.collect(cells, result.outcomes, model_id=model_id, heldout=heldout, run=run)
-    lake.append_new("evals", rows, key="eval_id")
-    registry.record_use(model_id, source_of(heldout), "evaluate", run)
+    model = Registry(workspace.store, workspace.lake).model(model_id)
+    rows = examination.examine(workspace, model, heldout, run=run, announce=announce)
     return evaluate.summary(rows), rows
 
 
 def sit(workspace: Workspace, night: Night, candidate_id: str, announce: Announce, rule: Rule | None = None) -> Exam:
     """Candidate and champion answer the same items; one look of the held-out version's allowance is spent on it."""
     rule, champion_id = rule or Rule(), night.champion_id or night.base_id
-    mine, my_rows = examine(workspace, candidate_id, night.run, announce)
-    # Before the first promotion the base is what a candidate has to beat.
-    theirs, their_rows = examine(workspace, champion_id, night.run, announce)
     heldout = versions.resolve(workspace.lake, HELDOUT)
+    mine, my_rows = examine(workspace, candidate_id, heldout, night.run, announce)
+    # Before the first promotion the base is what a candidate has to beat.
+    theirs, their_rows = examine(workspace, champion_id, heldout, night.run, announce)
     # Spent before anybody knows what it shows: a night that is killed here finds its own look again.
     look = ledger(workspace).look(
         Role.POLICY,

@@ -15,6 +15,7 @@ from medgr2.schemas.cycle_reports import Exam
 from medgr2.schemas.reports import Plan
 from medgr2.schemas.vocabulary import Role
 from medgr2.tasks import promotion
+from medgr2.tasks.examination import CONDITIONS
 from medgr2.tasks.night import Night
 
 
@@ -45,7 +46,7 @@ def test_a_champion_that_moved_meanwhile_is_kept_and_the_loop_goes_on(
                 "condition": condition, "correct": model_id == candidate and condition == "image", "parsed": True,
             }
             for i in range(40)
-            for condition in promotion.CONDITIONS
+            for condition in CONDITIONS
         ]  # fmt: skip
         seen = [Answer(r["item_id"], r["image_id"], "CT", "q", r["correct"], True) for r in rows]
         return summarise(seen), rows

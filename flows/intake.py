@@ -10,6 +10,7 @@ from medgr2.schemas.intake import IntakeParameters
 from medgr2.schemas.intake_reports import IntakeReport
 from medgr2.schemas.parameters import HELDOUT, SEED
 from medgr2.schemas.reports import StageReport
+from medgr2.tasks.free_questions import take_free
 from medgr2.tasks.intake.ingest import ingest
 from medgr2.tasks.intake.layouts import layout_of
 from medgr2.tasks.questions import Rows, questions_in, take_questions
@@ -35,6 +36,7 @@ def take_in(
     reports: dict[str, StageReport] = {}
     published: list[str] = []
     left_out: Counter[str] = Counter()
+    free: dict[str, int] = {}
 
     def take(dataset: str, rows: Rows, folder: Path) -> None:
         reports[dataset], version = take_questions(workspace, rows, folder, dataset, run=run, announce=announce)
@@ -49,4 +51,11 @@ def take_in(
         left_out = layout.account().left_out
         if questions:
             take(layout.name, questions, layout.folder)
-    return IntakeReport(images=images, questions=reports, questions_left_out=dict(left_out), versions=tuple(published))
+        free = take_free(workspace, layout.name, layout.free_questions(), layout.folder, run=run)
+    return IntakeReport(
+        images=images,
+        questions=reports,
+        questions_left_out=dict(left_out),
+        free_questions=free,
+        versions=tuple(published),
+    )

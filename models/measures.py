@@ -132,10 +132,15 @@ def shares(answers: Sequence[Answer], by: Literal["modality", "question_type"], 
     return {name: share(group, seed) for name, group in sorted(groups.items())}
 
 
+def mean_of(answers: Sequence[Answer], worth: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
+    """What the answers are worth on average, with its interval."""
+    _, (low, high) = _intervals(answers, worth, seed)
+    return _mean(worth), low, high
+
+
 def share(answers: Sequence[Answer], seed: int = 0) -> Share:
-    right = [float(a.correct) for a in answers]
-    _, (low, high) = _intervals(answers, right, seed)
-    return Share(n=len(answers), accuracy=_mean(right), low=low, high=high)
+    accuracy, low, high = mean_of(answers, [float(a.correct) for a in answers], seed)
+    return Share(n=len(answers), accuracy=accuracy, low=low, high=high)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -76,6 +76,54 @@ class OtherScorers(BaseModel):
     """Multiple choice: the last letter that stands alone; where there is none, what a guess would get on average."""
 
 
+class OpenAccuracy(BaseModel):
+    """Exact match after normalisation, and the tokens in common."""
+
+    model_config = ConfigDict(frozen=True)
+
+    n: int
+    exact: Accuracy
+    f1: Accuracy
+    recall: Accuracy
+
+
+class ClosedAccuracy(BaseModel):
+    """Exact match after normalisation."""
+
+    model_config = ConfigDict(frozen=True)
+
+    n: int
+    accuracy: Accuracy
+
+
+class FreeEvaluation(BaseModel):
+    """A benchmark as its authors ask it, without options: closed and open questions apart, as they are published."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    role: str
+    method: str
+    on: str
+    digest: str
+    run: str
+    n: int
+    closed: ClosedAccuracy | None
+    open: OpenAccuracy | None
+    overall: Accuracy
+    """Exact match over both."""
+    unreadable: int
+    failed: int
+    blank: Accuracy
+    """Overall, with a grey picture in place of every one."""
+    swapped: Accuracy
+    controls_failed: int
+    by_kind: dict[str, ClosedAccuracy]
+    """By the kind that the authors call a question."""
+    listed: str
+    """Where the questions stand that were not read, or failed."""
+
+
 class Evaluation(BaseModel):
     """Accuracies count every item: what could not be read, and what failed, is wrong."""
 

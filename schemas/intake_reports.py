@@ -65,4 +65,6 @@ class IntakeReport(BaseModel):
     """By the dataset they went to."""
     questions_left_out: dict[str, int] = Field(default_factory=dict)
     """Rows of a benchmark that hold no question that can be taken, by reason."""
+    free_questions: dict[str, int] = Field(default_factory=dict)
+    """Of a benchmark's exam, as its authors ask it: how many are held, and how many are not, by reason."""
     versions: tuple[str, ...] = ()

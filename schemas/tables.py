@@ -123,6 +123,7 @@ EVALS = _table(
         "modality": _S, "question_type": _S, "condition": _S, "answer": _S, "key": _S, "correct": _B, "parsed": _B,
         "cell": _S, "run": _S, "evaluated_at": _T,
         "sampled": _LS, "confidence": _F, "reply": _S, "failed": _S,
+        "closed": _B, "token_f1": _F, "token_recall": _F,
     },
 )  # fmt: skip
 MODELS = _table(
@@ -166,8 +167,18 @@ BENCHMARKS = _table(
     {"benchmark_id": _S, "benchmark": _S, "content": _S, "fingerprint": _Y, "added_at": _T},
 )
 
+FREE_QUESTIONS = _table(
+    "free_questions",
+    "Questions of public benchmarks without options, as their authors ask them; for evaluation only.",
+    "question_id benchmark image_id closed",
+    {
+        "question_id": _S, "benchmark": _S, "image_id": _S, "question": _S, "answer": _S, "closed": _B, "kind": _S,
+        "run": _S, "added_at": _T,
+    },
+)  # fmt: skip
+
 _ALL = (
     IMAGES, FILES, BENCHMARKS, ITEMS, SCORES, MEMBERSHIP, VERSIONS, TAGS, OUTCOMES, RUNS, REVIEWS, EVALS, MODELS, USES,
-    ERASURES,
+    ERASURES, FREE_QUESTIONS,
 )  # fmt: skip
 TABLES: dict[str, Table] = {table.name: table for table in _ALL}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -97,9 +98,10 @@ def evaluate_cells(
 ) -> list[tuple[Cell, Mapping[str, Any], Condition]]:
     """One cell an item and condition. What is right is not in the cell: a worker can not see the key."""
     found = []
+    others = Others(heldout)
     for condition in conditions:
         for row in heldout:
-            shown = _other_patient(row, heldout) if condition is Condition.SWAPPED else row["image_id"]
+            shown = others.instead_of(row) if condition is Condition.SWAPPED else row["image_id"]
             asked = {
                 "question": row["question"],
                 "options": list(row["options"]),
@@ -111,13 +113,25 @@ def evaluate_cells(
     return found
 
 
-def _other_patient(row: Mapping[str, Any], heldout: Sequence[Mapping[str, Any]]) -> str:
-    others = sorted(
-        {o["image_id"] for o in heldout if o["image_id"] != row["image_id"] and _patient(o) != _patient(row)}
-    )
-    if not others:
-        raise DataError("the held-out set has one patient only: no other picture to show")
-    return str(others[int(hashlib.sha256(row["item_id"].encode()).hexdigest()[:15], 16) % len(others)])
+class Others:
+    """For every item the picture of another patient, drawn by the item alone."""
+
+    def __init__(self, heldout: Sequence[Mapping[str, Any]]) -> None:
+        self._images = sorted({row["image_id"] for row in heldout})
+        place = {image: at for at, image in enumerate(self._images)}
+        own: dict[str, set[int]] = defaultdict(set)
+        for row in heldout:
+            own[_patient(row)].add(place[row["image_id"]])
+        self._own = {patient: sorted(places) for patient, places in own.items()}
+
+    def instead_of(self, row: Mapping[str, Any]) -> str:
+        own = self._own[_patient(row)]
+        if not (count := len(self._images) - len(own)):
+            raise DataError("the held-out set has one patient only: no other picture to show")
+        at = int(hashlib.sha256(row["item_id"].encode()).hexdigest()[:15], 16) % count
+        for place in own:  # in rising order: each that stands before the place moves it on by one
+            at += place <= at
+        return str(self._images[at])
 
 
 def _patient(row: Mapping[str, Any]) -> str:

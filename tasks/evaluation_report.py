@@ -8,7 +8,7 @@ from typing import Any
 
 from medgr2.infra.lake import Lake
 from medgr2.models import other_scorers
-from medgr2.models.measures import Share, Summary, share, summarise
+from medgr2.models.measures import Answer, Share, Summary, share, summarise
 from medgr2.models.other_scorers import said
 from medgr2.models.reliability import reliability
 from medgr2.schemas.cycle_reports import Accuracy
@@ -19,9 +19,13 @@ from medgr2.tasks.examination import Taught
 
 _LISTED = (
     "select item_id, condition, failed from evals where not parsed and model_id = '{model}' "
-    "and dataset = '{on.dataset}' and version = {on.version}"
+    "and dataset = '{dataset}' and version = {version}"
 )
 Rows = Sequence[Mapping[str, Any]]
+
+
+def listed(model_id: str, dataset: str, version: int) -> str:
+    return f"medgr2 query {shlex.quote(_LISTED.format(model=model_id, dataset=dataset, version=version))}"
 
 
 def report(
@@ -43,8 +47,8 @@ def report(
         micro=Accuracy(value=found.micro, low=found.micro_low, high=found.micro_high),
         unreadable=sum(row["answer"] is None and row["failed"] is None for row in shown),
         failed=sum(row["failed"] is not None for row in shown),
-        blank=_accuracy(share(blank)) if blank else None,
-        swapped=_accuracy(share(swapped)) if swapped else None,
+        blank=accuracy_of(blank) if blank else None,
+        swapped=accuracy_of(swapped) if swapped else None,
         controls_failed=sum(row["failed"] is not None for row in rows) - sum(r["failed"] is not None for r in shown),
         sampled=_sampling(found),
         calibration=reliability([(r["confidence"], r["correct"]) for r in shown if r["confidence"] is not None]),
@@ -52,12 +56,16 @@ def report(
         by_modality=_protocol(found.by_modality, taught.modalities),
         by_question_type=_protocol(found.by_question_type, taught.question_types),
         other_scorers=_others(lake, shown),
-        listed=f"medgr2 query {shlex.quote(_LISTED.format(model=model_id, on=heldout))}",
+        listed=listed(model_id, heldout.dataset, heldout.version),
     )
 
 
 def _agreeing(row: Mapping[str, Any]) -> float:
     return sum(letter == row["answer"] for letter in row["sampled"]) / len(row["sampled"])
+
+
+def accuracy_of(given: Sequence[Answer]) -> Accuracy:
+    return _accuracy(share(given))
 
 
 def _accuracy(one: Share) -> Accuracy:

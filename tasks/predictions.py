@@ -17,7 +17,6 @@ from typing import Any
 from medgr2.infra.lake import Lake
 from medgr2.models.other_scorers import said
 from medgr2.schemas.errors import UsageError
-from medgr2.schemas.reports import DatasetVersion
 from medgr2.schemas.vocabulary import LETTERS
 from medgr2.tasks.evaluate import Condition
 
@@ -30,19 +29,26 @@ class Written:
     rows: int
 
 
-def write(lake: Lake, rows: Sequence[Row], folder: Path, *, form: str, model: Row, heldout: DatasetVersion) -> Written:
-    """The prediction is the letter that we read; where we read none, the reply as it came."""
+def write(lake: Lake, rows: Sequence[Row], folder: Path, *, form: str, model: Row, on: str) -> Written:
+    """The prediction is the letter, or the words, that we read; where we read none, the reply as it came."""
     if form not in _FORMS:
         raise UsageError(f"no layout of predictions {form!r}", next_command=f"--format {', '.join(_FORMS)}")
     name, text = _FORMS[form]
     shown = sorted((row for row in rows if row["condition"] == Condition.IMAGE), key=lambda row: str(row["item_id"]))
-    columns = ["item_id", "question", "options"]
-    held = lake.read("items", columns, {"item_id": [row["item_id"] for row in shown]}).to_pylist()
-    asked = {item["item_id"]: item for item in held}
+    asked = _asked(lake, shown)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name.format(model=f"{model['role']}-{model['model_id'][:12]}", set=heldout.ref.replace("@", "-"))
+    path = folder / name.format(model=f"{model['role']}-{model['model_id'][:12]}", set=on.replace("@", "-"))
     path.write_text(text([{**row, **asked[row["item_id"]]} for row in shown]), encoding="utf-8", newline="")
     return Written(path, len(shown))
+
+
+def _asked(lake: Lake, rows: Sequence[Row]) -> dict[str, Row]:
+    ids = [row["item_id"] for row in rows]
+    if any(row.get("closed") is not None for row in rows):
+        free = lake.read("free_questions", ["question_id", "question"], {"question_id": ids}).to_pylist()
+        return {one["question_id"]: {"question": one["question"], "options": []} for one in free}
+    columns = ["item_id", "question", "options"]
+    return {item["item_id"]: item for item in lake.read("items", columns, {"item_id": ids}).to_pylist()}
 
 
 def _vlmevalkit(rows: Sequence[Row]) -> str:
@@ -70,6 +76,8 @@ def _lmms_eval(rows: Sequence[Row]) -> str:
     lines = []
     for index, row in enumerate(rows):
         doc = {name: row[name] for name in ("item_id", "question", "options", "modality", "question_type")}
+        if (closed := row.get("closed")) is not None:
+            doc |= {"answer_type": "CLOSED" if closed else "OPEN", "content_type": row["question_type"], "q_lang": "en"}
         sample = {
             "doc_id": index,
             "doc": {**doc, "answer": row["key"]},

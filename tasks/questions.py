@@ -57,7 +57,7 @@ def take_questions(
     """Rows {file, question_type, question, options, answer, rationale}, numbered; `file` lies in the folder."""
     if dataset not in PEOPLE_DATASETS:
         raise UsageError(f"questions of people go to {' or '.join(PEOPLE_DATASETS)}, not to {dataset}")
-    stored = _Stored(workspace)
+    stored = StoredImages(workspace)
     wanted = Split.TRAIN if dataset == SEED else Split.HELDOUT
     cells = [_cell(row, number, folder, stored, wanted) for number, row in rows]
     request = StageRequest(recipe=RECIPE, worker="medgr2.tasks.questions:QuestionWorker", batch_size=64, run=run)
@@ -89,7 +89,7 @@ def questions_in(file: Path) -> Iterator[tuple[int, Any]]:
                     yield number, None
 
 
-class _Stored:
+class StoredImages:
     """Images by the bytes of the file that they came in: metadata is gone from what is stored."""
 
     def __init__(self, workspace: Workspace) -> None:
@@ -104,7 +104,7 @@ class _Stored:
         return self._of_file.get(content, set())
 
 
-def _cell(row: Any, number: int, folder: Path, stored: _Stored, wanted: Split) -> Cell:
+def _cell(row: Any, number: int, folder: Path, stored: StoredImages, wanted: Split) -> Cell:
     if not isinstance(row, dict) or not isinstance(row.get("file"), str):
         return RECIPE.cell(inputs={"problem": "not_a_question", "line": number})
     picture = folder / row["file"]

@@ -37,11 +37,13 @@ def reference_vlmevalkit(text: str, options: Sequence[str]) -> str:
     return chr(65 + hits[0]) if len(hits) == 1 and short and not failed else "Z"
 
 
-def lmms_eval_scores(export: Path) -> list[float]:
+def lmms_eval_scores(export: Path, task: str = "medqa") -> list[float]:
     """The installed package's own, sample by sample."""
     python = os.environ.get(LMMS_EVAL)
     if not python:
         pytest.skip(f"{LMMS_EVAL} names no interpreter that has lmms-eval (pip install --no-deps lmms-eval numpy)")
-    done = subprocess.run([python, str(DRIVER), str(export)], capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run(
+        [python, str(DRIVER), str(export), task], capture_output=True, text=True, timeout=300, check=True
+    )
     found: list[float] = json.loads(done.stdout)
     return found

@@ -32,6 +32,16 @@ class LeftOutError(Exception):
 
 
 @dataclass(frozen=True)
+class FreeQuestion:
+    """A question as its authors ask it, without options. `closed` is what they call so, or a yes or no."""
+
+    question: str
+    answer: str
+    closed: bool
+    kind: str
+
+
+@dataclass(frozen=True)
 class Told:
     """What one row says of its image, and the question it asks or the reason why that is not taken."""
 
@@ -43,6 +53,8 @@ class Told:
     """Two rows of one identity are one."""
     question: Question | None = None
     reason: str = ""
+    free: FreeQuestion | None = None
+    """The same question for those who score it without options; of the part that is an exam only."""
 
 
 Row = Mapping[str, Any]
@@ -97,12 +109,14 @@ def _vqa_rad(row: Row, file: PurePosixPath) -> Told:
     places = _below(file, name, "VQA_RAD Image Folder", "images", "")
     told = _Telling(row, places, facts, Split.HELDOUT if test else Split.TRAIN)
     kind = RAD_TYPES.get(squashed(_text(row, "question_type").split(",")[0]))
-    return told.asking(kind, "question", lambda: _closed(row), identity=_text(row, "qid"))
+    free = _free(row, _text(row, "question_type")) if test else None
+    return told.asking(kind, "question", lambda: _closed(row), identity=_text(row, "qid"), free=free)
 
 
 def _slake(row: Row, file: PurePosixPath) -> Told:
     facts = {"modality": _text(row, "modality"), "anatomy": _text(row, "location").casefold(), "source": "SLAKE"}
-    told = _Telling(row, _below(file, _text(row, "img_name"), "imgs", "images", ""), facts, split_named(file.stem))
+    split = split_named(file.stem)
+    told = _Telling(row, _below(file, _text(row, "img_name"), "imgs", "images", ""), facts, split)
     kind = SLAKE_TYPES.get(squashed(_text(row, "content_type")))
     qid = _text(row, "qid")
 
@@ -111,7 +125,9 @@ def _slake(row: Row, file: PurePosixPath) -> Told:
             raise LeftOutError("not_english")
         return _closed(row)
 
-    return told.asking(kind, "question", answer, identity=f"{file.stem}/{qid}" if qid else "")
+    exam = split is Split.HELDOUT and _text(row, "q_lang") in ("", "en")
+    free = _free(row, _text(row, "content_type")) if exam else None
+    return told.asking(kind, "question", answer, identity=f"{file.stem}/{qid}" if qid else "", free=free)
 
 
 def _pathvqa(row: Row, file: PurePosixPath) -> Told:
@@ -123,7 +139,8 @@ def _pathvqa(row: Row, file: PurePosixPath) -> Told:
     told = _Telling(row, places, {"source": "PathVQA"}, split)
     # PathVQA does not say what kind of question it asks, and pictures in textbooks are of every modality.
     kind = TYPES.get(squashed(_text(row, "question_type")))
-    return told.asking(kind, "question", lambda: _closed(row))
+    free = _free(row, _text(row, "question_type")) if split is Split.HELDOUT else None
+    return told.asking(kind, "question", lambda: _closed(row), free=free)
 
 
 def _med_r1(row: Row, file: PurePosixPath) -> Told:
@@ -157,7 +174,14 @@ class _Telling:
         self._split = split
 
     def asking(
-        self, kind: QuestionType | None, key: str, answer: Callable[[], Question], *, text: str = "", identity: str = ""
+        self,
+        kind: QuestionType | None,
+        key: str,
+        answer: Callable[[], Question],
+        *,
+        text: str = "",
+        identity: str = "",
+        free: FreeQuestion | None = None,
     ) -> Told:
         question, reason = None, ""
         try:
@@ -168,7 +192,7 @@ class _Telling:
             question = {"question_type": kind.value, "question": asked, "rationale": "", **answered}
         except LeftOutError as e:
             reason = e.reason
-        return Told(self._images, self._facts, self._split, identity, question, reason)
+        return Told(self._images, self._facts, self._split, identity, question, reason, free)
 
 
 def _choice(options: Sequence[str], answer: str) -> Question:
@@ -192,6 +216,15 @@ def _closed(row: Row) -> Question:
     if answer.casefold() in ("yes", "no") and kind != "OPEN":
         return _choice(["Yes", "No"], answer)
     raise LeftOutError("no_options" if kind == "CLOSED" else "open_ended")
+
+
+def _free(row: Row, kind: str) -> FreeQuestion | None:
+    question, answer = _text(row, "question"), _text(row, "answer")
+    if not question or not answer:
+        return None
+    told = _text(row, "answer_type").upper()
+    closed = told == "CLOSED" if told in ("OPEN", "CLOSED") else answer.casefold() in ("yes", "no")
+    return FreeQuestion(question, answer, closed, kind.casefold())
 
 
 def _problem(text: str) -> tuple[str, list[str]]:

@@ -18,7 +18,7 @@ from medgr2.tasks.intake.columns import NOTHING, Columns
 from medgr2.tasks.intake.label_files import LabelFile, open_labels
 from medgr2.tasks.intake.label_rows import BETWEEN_NAMES, INTERNAL, TEXTS, Hashed, cleaned
 
-CODE = "2"
+CODE = "3"
 """Part of every digest: raise it when the same file would be understood otherwise."""
 SCHEMA = pa.schema(
     [("file", pa.string()), ("known", pa.bool_()), *((name, pa.string()) for name in (*TEXTS, "problem"))]

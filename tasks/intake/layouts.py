@@ -15,7 +15,7 @@ import pyarrow as pa
 from medgr2.schemas.digest import digest_of, sha256_hex
 from medgr2.schemas.errors import NotFoundError, UsageError
 from medgr2.schemas.vocabulary import Split
-from medgr2.tasks.intake.benchmarks import BENCHMARKS, Benchmark, Question, Told
+from medgr2.tasks.intake.benchmarks import BENCHMARKS, Benchmark, FreeQuestion, Question, Told
 from medgr2.tasks.intake.columns import NOTHING
 from medgr2.tasks.intake.label_rows import Hashed
 from medgr2.tasks.intake.labels import CODE, Labels
@@ -77,6 +77,12 @@ class Layout:
         for row in self.rows():
             if row.question is not None:
                 yield {"file": row.file, **row.question}
+
+    def free_questions(self) -> Iterator[tuple[str, FreeQuestion]]:
+        """Each with its image's file; those whose image is not there are left out, as they are of `questions`."""
+        for row in self.rows():
+            if row.told.free is not None and row.reason not in ("image_missing", "duplicate", "unsafe_path"):
+                yield row.file, row.told.free
 
     def rows(self) -> Iterator[LayoutRow]:
         seen: set[str] = set()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from medgr2.tasks.evaluate import (
     WORKER,
     Condition,
     EvaluateWorker,
+    Others,
     answers,
     check_disjoint,
     collect,
@@ -182,3 +184,26 @@ def test_a_confidence_is_the_chance_of_the_letter_that_was_chosen(room: Any) -> 
         assert value["reply"].endswith(f"<answer>{value['answer']}</answer>")
         # Greedy decoding took the likeliest of all the words there are.
         assert 0.2 < value["confidence"] <= 1
+
+
+def test_the_other_picture_is_any_of_the_other_patients() -> None:
+    """The same draw as from a list of all the others, made anew for every item, without making it."""
+    rows = [
+        {
+            "item_id": f"item {n}",
+            "image_id": f"{n * 7919 % 61:02}",
+            "patient_key": f"p{n * 7919 % 61 % 9}" if n % 5 else "",
+        }
+        for n in range(300)
+    ]
+    patients = {row["image_id"]: str(row["patient_key"] or row["image_id"]) for row in rows}
+    rows = [row | {"patient_key": patients[row["image_id"]]} for row in rows]
+    others, shown = Others(rows), set()
+    for row in rows:
+        left = sorted({r["image_id"] for r in rows if r["patient_key"] != row["patient_key"]})
+        drawn = int(hashlib.sha256(row["item_id"].encode()).hexdigest()[:15], 16)
+        assert others.instead_of(row) == left[drawn % len(left)]
+        shown.add(others.instead_of(row))
+    assert len(shown) > 50
+    with pytest.raises(DataError, match="one patient only"):
+        Others(rows[:1]).instead_of(rows[0])

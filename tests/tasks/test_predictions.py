@@ -74,7 +74,7 @@ def vlmevalkit_hits(path: Path) -> list[bool]:
 
 def test_the_layout_of_vlmevalkit(room: Any, heldout: Any, tmp_path: Path) -> None:
     rows = rows_of(room, heldout, mixed)
-    written = write(room.lake, rows, tmp_path / "new", form="vlmevalkit", model=MODEL, heldout=heldout)
+    written = write(room.lake, rows, tmp_path / "new", form="vlmevalkit", model=MODEL, on=heldout.ref)
     assert written.path.name == "policy-mmmmmmmmmmmm_heldout-1.tsv"
     told = read_tsv(written.path)
     assert list(told[0])[:12] == [
@@ -97,7 +97,7 @@ def test_of_readable_answers_everybody_has_the_same_accuracy(
     found = report(room.lake, MODEL, heldout, rows, NOBODY, run="r")
     assert 0.5 < found.micro.value < 1
     assert found.micro.value == found.other_scorers.vlmevalkit == found.other_scorers.lmms_eval
-    written = write(room.lake, rows, tmp_path, form=form, model=MODEL, heldout=heldout)
+    written = write(room.lake, rows, tmp_path, form=form, model=MODEL, on=heldout.ref)
     if form == "vlmevalkit":
         assert sum(vlmevalkit_hits(written.path)) / 28 == found.micro.value
     else:
@@ -114,14 +114,14 @@ def test_of_answers_that_we_can_not_read_others_read_more(room: Any, heldout: An
     assert found.unreadable == 12
     assert found.micro.value < found.other_scorers.vlmevalkit < 1
     assert found.micro.value < found.other_scorers.lmms_eval < 1
-    written = write(room.lake, rows, tmp_path, form="vlmevalkit", model=MODEL, heldout=heldout)
+    written = write(room.lake, rows, tmp_path, form="vlmevalkit", model=MODEL, on=heldout.ref)
     assert sum(vlmevalkit_hits(written.path)) / 28 == found.other_scorers.vlmevalkit
 
 
 def test_the_installed_lmms_eval_agrees_on_those_as_well(room: Any, heldout: Any, tmp_path: Path) -> None:
     """Where it finds no letter it draws one: over many scorings that is what we say that it gets on average."""
     rows = rows_of(room, heldout, mixed)
-    written = write(room.lake, rows, tmp_path, form="lmms-eval", model=MODEL, heldout=heldout)
+    written = write(room.lake, rows, tmp_path, form="lmms-eval", model=MODEL, on=heldout.ref)
     scores = [lmms_eval_scores(written.path) for _ in range(40)]
     ours = report(room.lake, MODEL, heldout, rows, NOBODY, run="r").other_scorers.lmms_eval
     theirs = sum(map(sum, scores)) / (40 * 28)
@@ -133,4 +133,4 @@ def test_the_installed_lmms_eval_agrees_on_those_as_well(room: Any, heldout: Any
 def test_an_unknown_layout_is_refused(room: Any, heldout: Any, tmp_path: Path) -> None:
     rows = rows_of(room, heldout, strict)
     with pytest.raises(UsageError, match="no layout of predictions"):
-        write(room.lake, rows, tmp_path, form="xlsx", model=MODEL, heldout=heldout)
+        write(room.lake, rows, tmp_path, form="xlsx", model=MODEL, on=heldout.ref)

@@ -1,0 +1,118 @@
+"""Evaluation without options: a benchmark's questions as its authors ask them, and again without the picture."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from medgr2.infra.workspace import Workspace
+from medgr2.models import prompts
+from medgr2.models.free_answers import exact, parse_free, token_overlap
+from medgr2.models.registry import Registry, Source
+from medgr2.schemas.cells import Cell, Outcome, Recipe
+from medgr2.schemas.vocabulary import Verdict
+from medgr2.tasks import evaluate
+from medgr2.tasks.evaluate import Condition, EvaluateWorker, Others
+from medgr2.tasks.examination import BATCH, CONDITIONS
+from medgr2.tasks.stage import Announce, StageRequest, run_and_record
+
+STAGE = "evaluate-free"
+CODE = "1"
+WORKER = "medgr2.tasks.evaluate_free:FreeWorker"
+PROMPT = "answer.free.v1"
+Rows = Sequence[Mapping[str, Any]]
+
+
+def free_recipe(artifact: str, *, longest: int = 64) -> Recipe:
+    return Recipe(
+        stage=STAGE,
+        code=CODE,
+        model=artifact,
+        prompt=prompts.load_prompt(PROMPT),
+        parameters={"longest": longest, "temperature": 0.0},
+    )
+
+
+class FreeWorker(EvaluateWorker):
+    """Greedy answers in the model's own words."""
+
+    def __call__(self, cells: Sequence[Cell]) -> Iterable[Outcome]:
+        from medgr2.models.engines.seam import Request
+
+        requests = [
+            Request(
+                self._picture(cell),
+                self._template.format(question=cell.inputs["question"]),
+                temperature=0.0,
+                max_new_tokens=self._longest,
+            )
+            for cell in cells
+        ]
+        for cell, (reply,) in zip(cells, self._engine.complete(requests), strict=True):
+            answer = parse_free(reply.text) if reply.finished else None
+            yield Outcome.accepted(cell, {"answer": answer, "reply": reply.text})
+
+
+def examine_free(
+    workspace: Workspace,
+    model: Mapping[str, Any],
+    questions: Rows,
+    source: Source,
+    *,
+    run: str,
+    announce: Announce,
+    longest: int = 64,
+) -> list[dict[str, Any]]:
+    """Rows of `evals`. What failed is wrong, as far as the failure limit of the settings goes."""
+    registry, model_id = Registry(workspace.store, workspace.lake), str(model["model_id"])
+    if sources := registry.taught(model_id):
+        evaluate.check_disjoint(workspace.lake, questions, sources)
+    how, others = free_recipe(model["artifact"], longest=longest), Others(questions)
+    cells = [
+        (
+            how.cell(
+                image=others.instead_of(row) if condition is Condition.SWAPPED else row["image_id"],
+                parents=(row["question_id"],),
+                inputs={"question": row["question"], "blank": condition is Condition.BLANK},
+            ),
+            row,
+            condition,
+        )
+        for condition in CONDITIONS
+        for row in questions
+    ]
+    request = StageRequest(recipe=how, worker=WORKER, batch_size=BATCH, run=run)
+    outcomes = run_and_record(request, [cell for cell, _, _ in cells], workspace, announce).outcomes
+    rows = [
+        _row(cell, row, condition, outcomes[cell.key], model_id=model_id, source=source, run=run)
+        for cell, row, condition in cells
+    ]
+    workspace.lake.append_new("evals", rows, key="eval_id")
+    registry.record_use(model_id, source, "evaluate", run)
+    return rows
+
+
+def _row(
+    cell: Cell,
+    question: Mapping[str, Any],
+    condition: Condition,
+    outcome: Outcome,
+    *,
+    model_id: str,
+    source: Source,
+    run: str,
+) -> dict[str, Any]:
+    value = outcome.value if outcome.verdict is Verdict.ACCEPTED and outcome.value else {"answer": None, "reply": None}
+    failed = None if outcome.verdict is Verdict.ACCEPTED else ", ".join(outcome.reasons)
+    f1, recall = token_overlap(value["answer"], question["answer"])
+    return {
+        "eval_id": hashlib.sha256("\0".join([model_id, cell.key, *filter(None, [failed])]).encode()).hexdigest(),
+        "model_id": model_id, "dataset": source.dataset, "version": source.version, "digest": source.digest,
+        "item_id": question["question_id"], "image_id": question["image_id"], "modality": question["modality"],
+        "question_type": question["kind"], "condition": condition.value, "answer": value["answer"],
+        "key": question["answer"], "correct": exact(value["answer"], question["answer"]),
+        "parsed": value["answer"] is not None, "cell": cell.key, "run": run, "evaluated_at": datetime.now(UTC),
+        "reply": value["reply"], "failed": failed, "closed": question["closed"], "token_f1": f1, "token_recall": recall,
+    }  # fmt: skip

@@ -26,4 +26,4 @@ def _of(registry: Registry, model_id: str | None) -> str:
     if model_id is None:
         return "none"
     row = registry.model(model_id)
-    return f"{model_id[:12]} ({row['method']}, run {row['run'] or '-'})"
+    return f"{registry.names()[model_id]}, {model_id[:12]} ({row['method']}, run {row['run'] or '-'})"

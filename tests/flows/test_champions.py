@@ -37,11 +37,11 @@ def test_there_and_back_again(registry: Registry, capsys: pytest.CaptureFixture[
     assert run(["promote", a, "--reason", "read by two"]) == 0
     said = capsys.readouterr().out
     assert "policy: champion was none\n" in said
-    assert f"policy: champion is  {a[:12]} (sft, run loop/a)\n" in said
+    assert f"policy: champion is  policy@1, {a[:12]} (sft, run loop/a)\n" in said
     assert starred(capsys) == {a}
     assert run(["promote", b[:16]]) == 0
-    assert f"champion was {a[:12]}" in capsys.readouterr().out
-    assert run(["promote", b]) == 0
+    assert f"champion was policy@1, {a[:12]}" in capsys.readouterr().out
+    assert run(["promote", "policy@2"]) == 0
     assert "the champion already" in capsys.readouterr().out
     assert starred(capsys) == {b}
     assert run(["rollback", "policy", "--reason", "worse on the ward"]) == 0
@@ -102,3 +102,20 @@ def test_a_shortened_id_is_one_models(registry: Registry, capsys: pytest.Capture
     assert run(["promote", begins]) == ExitCode.USAGE
     assert "give more of the id" in capsys.readouterr().err
     assert registry.champion(Role.POLICY) is None
+
+
+def test_models_are_shown_by_role_and_one_by_its_name(registry: Registry, capsys: pytest.CaptureFixture[str]) -> None:
+    a, g = register(registry, "a"), register(registry, "b", Role.GENERATOR)
+    registry.promote(Role.POLICY, a, reason="better", expected_current=None)
+    capsys.readouterr()
+    assert run(["models", "--role", "generator", "--json"]) == 0
+    assert [(one["name"], one["model_id"]) for one in json.loads(capsys.readouterr().out)] == [("generator@1", g)]
+    assert run(["models", "show", "policy@1", "--json"]) == 0
+    story = json.loads(capsys.readouterr().out)
+    assert (story["name"], story["model_id"], story["ancestors"]) == ("policy@1", a, [])
+    assert [(move["action"], move["champion"], move["reason"]) for move in story["moves"]] == [
+        ("promote", "policy@1", "better")
+    ]
+    assert run(["models"]) == 0
+    assert "policy@1" in capsys.readouterr().out
+    assert run(["models", "show", "policy@9"]) == ExitCode.NOT_FOUND

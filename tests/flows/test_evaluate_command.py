@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -180,3 +181,42 @@ def test_what_can_not_be_asked(
 ) -> None:
     assert run(["evaluate", *arguments]) == code
     assert says in capsys.readouterr().err
+
+
+def test_every_command_of_the_document_is_typed_and_works(
+    benchmark: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In its order, on small folders in place of its large ones."""
+    policy = taught_on_ct(tmp_path, capsys)
+    typed(capsys, "promote", policy)
+    exam = hospital(tmp_path / "exam", [label("b.png", split="heldout"), label("c.png", split="heldout")],
+                    {"b.png": picture(2, SIZE), "c.png": picture(3, SIZE)})  # fmt: skip
+    questions = [
+        {"file": name, "question_type": TYPES[0], "question": "Which modality?", "options": ["CT", "MRI"],
+         "answer": "A", "rationale": "CT, so CT."}
+        for name in ("b.png", "c.png")
+    ]  # fmt: skip
+    (exam / "exam.jsonl").write_text("".join(json.dumps(row) + "\n" for row in questions))
+    typed(capsys, "ingest", str(exam), "--heldout", str(exam / "exam.jsonl"))
+    folders = {"/data/OmniMedVQA": tmp_path / "OmniMedVQA", "/data/SLAKE": slake(tmp_path / "SLAKE")}
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "docs" / "evaluating.md").read_text()
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    assert len(lines) > 10
+    for line in lines:
+        words = [str(folders.get(word, word)) for word in shlex.split(line)[1:]]
+        assert typed(capsys, *words), line
+    assert {path.suffix for path in (tmp_path / "predictions").iterdir()} == {".tsv", ".jsonl"}
+
+
+def slake(folder: Path) -> Path:
+    rows = [
+        {"img_id": n, "img_name": f"xmlab{n}/source.jpg", "question": "Is it a lung?", "answer": "Yes", "q_lang": "en",
+         "location": "Lung", "modality": "CT", "answer_type": "CLOSED", "content_type": "Organ", "qid": n}
+        for n in range(2)
+    ]  # fmt: skip
+    for n in range(2):
+        (folder / "imgs" / f"xmlab{n}").mkdir(parents=True)
+        (folder / "imgs" / f"xmlab{n}" / "source.jpg").write_bytes(picture(300 + n, SIZE, "JPEG"))
+    (folder / "test.json").write_text(json.dumps(rows))
+    return folder

@@ -17,6 +17,7 @@ import click
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
+from prefect.events import emit_event
 from prefect.exceptions import FlowPauseTimeout, NotPausedError, ObjectNotFound
 from prefect.flow_runs import pause_flow_run, resume_flow_run
 from prefect.input import RunInput
@@ -53,10 +54,10 @@ def ask_person(workspace: Workspace, night: Night, candidate: str, exam: Exam, h
         return said
     deadline = desk.asked_at() + timedelta(hours=hours)
     if _left(deadline) <= 0:
-        return desk.answer(_nobody(f"nobody answered within {hours:g} h; {later}"))
+        return desk.answer(_nobody(_late(hours, later)))
     if "PREFECT_API_URL" in os.environ:
         return desk.answer(_by_form(desk, night, candidate, exam, deadline) or _nobody(_late(hours, later)))
-    if sys.stdin.isatty():
+    if _has_terminal():
         return desk.answer(_at_the_terminal(night, candidate, exam))
     # Not kept as an answer: the same loop at a terminal, or with a server, may ask.
     return _nobody(f"nobody could be asked, without a terminal or a Prefect server; {later}")
@@ -73,6 +74,12 @@ def _by_form(desk: ApprovalDesk, night: Night, candidate: str, exam: Exam, deadl
         _take_down(earlier)
     desk.put_up(str(run.flow_run.id))
     get_run_logger().warning(f"{night.run}: waits for a person until {deadline:%Y-%m-%d %H:%M} UTC")
+    # An automation of the server can tell people.
+    emit_event(
+        "medgr2.approval.asked",
+        resource={"prefect.resource.id": f"medgr2.run.{night.run}"},
+        payload={"candidate": candidate, "until": deadline.isoformat()},
+    )
     form = PromotionForm.with_initial_data(description=description(night, candidate, exam))
     left = _left(deadline)
     with _nobody_answers_after(left, run.flow_run.id), contextlib.suppress(FlowPauseTimeout):
@@ -145,6 +152,10 @@ def description(night: Night, candidate: str, exam: Exam) -> str:
         f"- {level.text(exam.heldout)}" if level else "",
     )
     return "\n".join(filter(None, lines))
+
+
+def _has_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _nobody(why: str) -> Approval:

@@ -12,11 +12,13 @@ from prefect.logging import disable_run_logger
 
 from medgr2.flows import loop
 from medgr2.infra.workspace import Workspace, open_workspace
+from medgr2.models.alarms import figures
+from medgr2.models.precision import wilson
 from medgr2.models.registry import Registration, Registry
-from medgr2.schemas.cycle_reports import Accuracy, CycleReport, Exam, Gain, NightReport
+from medgr2.schemas.cycle_reports import Accuracy, CycleReport, Exam, Gain, NightReport, RewardTrial
 from medgr2.schemas.errors import DataError
 from medgr2.schemas.parameters import LoopParameters
-from medgr2.schemas.reports import AppraisalReport, GenerateReport, Plan, PublishReport
+from medgr2.schemas.reports import AppraisalReport, AuditedShare, DatasetVersion, GenerateReport, Plan, PublishReport
 from medgr2.schemas.stopping import Spent
 from medgr2.schemas.vocabulary import Role
 
@@ -191,3 +193,34 @@ def test_the_seconds_of_a_cycle_are_told_only_where_they_are_all_seen(
     assert loop.turn(LoopParameters(), 1).cpu_seconds is None, "Ray's workers are not this process"
     monkeypatch.setenv("MEDGR2_COMPUTE__MODE", "inline")
     assert loop.turn(LoopParameters(), 2).cpu_seconds is not None
+
+
+def test_a_night_whose_precision_fell_teaches_no_policy_and_no_generator(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night = cycle_of(1).night
+    held = DatasetVersion(
+        dataset="loop", version=2, publish_id="p", digest="d" * 64, items=9, added=3, removed=0, run="loop/1"
+    )
+    night = night.model_copy(update={"publish": night.publish.model_copy(update={"version": held, "added": 3})})
+    monkeypatch.setattr(loop, "refresh", lambda _: night)
+    monkeypatch.setattr(loop, "open_night", lambda *_: None)
+    monkeypatch.setattr(loop, "co_train", lambda *_: RewardTrial(decision="trained all the same"))
+    monkeypatch.setattr(loop.vigil, "night_before", lambda *_: figures("loop/0", [], [], share(0.95)))
+    taught: list[str] = []
+    monkeypatch.setattr(loop, "train", lambda *_: taught.append("policy"))
+    monkeypatch.setattr(loop, "regenerate", lambda *_: taught.append("generator"))
+    appraisal = night.appraisal.model_copy(update={"precision": share(0.6)})
+    night = night.model_copy(update={"appraisal": appraisal})
+    (report,) = loop.closed_loop.fn(LoopParameters(cycles=1))
+    assert taught == []
+    assert report.fallen.endswith("since loop/0")
+    assert report.decision == f"nothing is learned from this night: {report.fallen}"
+    assert report.reward is not None
+    assert report.stop is not None
+    assert report.stop.ground == "precision"
+
+
+def share(value: float) -> AuditedShare:
+    low, high = wilson(value, 40)
+    return AuditedShare(audited=40, value=value, low=low, high=high)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from medgr2.infra.images import ImageStore
 from medgr2.infra.workspace import Workspace
 from medgr2.models.measures import Answer, summarise
 from medgr2.models.registry import Registration, Registry
@@ -27,15 +27,17 @@ def sit(workspace: Workspace, night: Night, candidate: str, approval: Approval |
     return promotion.settle(workspace, night, candidate, promotion.sit(workspace, night, candidate, quiet), approval)
 
 
-def test_a_champion_that_moved_meanwhile_is_kept_and_the_loop_goes_on(
-    room: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    images: ImageStore = room.images
-    workspace = Workspace(settings=room.settings, store=room.store, lake=room.lake, images=images)
+Passing = tuple[Workspace, Night, str]
+
+
+@pytest.fixture
+def passing(room: Any, monkeypatch: pytest.MonkeyPatch) -> Passing:
+    """A night and a candidate that answers every question with its picture, and no other model any."""
+    workspace = Workspace(settings=room.settings, store=room.store, lake=room.lake, images=room.images)
     registry = Registry(room.store, room.lake)
-    base, candidate, other = (
+    base, candidate = (
         registry.register(Registration(role=role, artifact=letter * 64, method="given", run="r"))
-        for role, letter in ((Role.BASE, "a"), (Role.POLICY, "b"), (Role.POLICY, "c"))
+        for role, letter in ((Role.BASE, "a"), (Role.POLICY, "b"))
     )
     room.publish("heldout", [room.item(room.picture(1), 1, "human")])
 
@@ -56,6 +58,13 @@ def test_a_champion_that_moved_meanwhile_is_kept_and_the_loop_goes_on(
         run="ds/one", dataset="ds", base_id=base, base="a" * 64, generator="a" * 64, scorer="a" * 64,
         champion_id=None, images="0" * 64, history=None,
     )  # fmt: skip
+    return workspace, night, candidate
+
+
+def test_a_champion_that_moved_meanwhile_is_kept_and_the_loop_goes_on(passing: Passing) -> None:
+    workspace, night, candidate = passing
+    registry = Registry(workspace.store, workspace.lake)
+    other = registry.register(Registration(role=Role.POLICY, artifact="c" * 64, method="given", run="r"))
     registry.promote(Role.POLICY, other, reason="another loop was faster", expected_current=None)
     for _ in range(2):
         exam = sit(workspace, night, candidate)
@@ -67,3 +76,31 @@ def test_a_champion_that_moved_meanwhile_is_kept_and_the_loop_goes_on(
     tomorrow = night.model_copy(update={"champion_id": other})
     assert sit(workspace, tomorrow, candidate).decision == "promoted"
     assert registry.champion(Role.POLICY) == candidate
+
+
+def test_a_persons_no_keeps_the_champion_and_a_yes_is_kept_with_the_move(passing: Passing) -> None:
+    workspace, night, candidate = passing
+    registry, now = Registry(workspace.store, workspace.lake), datetime.now(UTC)
+    no = Approval(approve=False, by="Dr. B", comment="worse on the ward", at=now)
+    refused = sit(workspace, night, candidate, no)
+    assert (refused.decision, refused.reasons[-1]) == ("champion kept", "not approved by Dr. B: worse on the ward")
+    assert registry.history(Role.POLICY) == []
+    yes = Approval(approve=True, by="Dr. A", comment="", at=now)
+    assert sit(workspace, night, candidate, yes).decision == "promoted"
+    (move,) = registry.history(Role.POLICY)
+    assert move.reason.startswith("ds/one: better: 40 items won, 0 lost")
+    assert move.reason.endswith("; approved by Dr. A")
+    assert not promotion.open_question(workspace, candidate, promotion.sit(workspace, night, candidate, quiet))
+
+
+def test_a_look_is_spent_also_by_who_fails_and_the_next_has_to_be_surer(passing: Passing) -> None:
+    workspace, night, candidate = passing
+    registry = Registry(workspace.store, workspace.lake)
+    weak = registry.register(Registration(role=Role.POLICY, artifact="d" * 64, method="given", run="r"))
+    failed = promotion.sit(workspace, night, weak, quiet)
+    assert failed.decision == "champion kept"
+    assert failed.reasons[-1].startswith("not better")
+    level = promotion.sit(workspace, night, candidate, quiet).level
+    assert level is not None
+    assert (level.look, level.spent) == (2, pytest.approx(0.05 * 2 / 3))
+    assert "level" in sit(workspace, night, candidate).line()

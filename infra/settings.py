@@ -108,6 +108,7 @@ class TrainingSettings(BaseModel):
     keep_best: int = Field(
         default=2, ge=0, description="Stored besides the latest: those with the best training loss or reward."
     )
+    grader_seconds: float = Field(default=300, gt=0, description="Longest wait for the grades of one step of GRPO.")
     resume: Literal["exact", "anew"] = Field(
         default="exact", description="A checkpoint of another environment is refused (exact), or dropped (anew)."
     )

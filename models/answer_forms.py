@@ -63,6 +63,12 @@ def parse_answer(text: str, n_options: int, style: AnswerStyle = "think") -> str
     return found["letter"] if found is not None and found["letter"] in LETTERS[:n_options] else None
 
 
+def parse_thought(text: str, style: AnswerStyle = "think") -> str:
+    """What a readable reply says it saw; empty where it says nothing, or its style has no thought."""
+    found = _read(text, style)
+    return ((found.groupdict().get("think") if found else "") or "").strip()
+
+
 def well_formed(text: str, n_options: int, style: AnswerStyle = "think") -> bool:
     """Whether the reply has all that its style asks for: to the letter also the thought, and not an empty one."""
     if parse_answer(text, n_options, style) is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,8 +10,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from medgr2.models.adapters import Adapters, LoraSettings
+from medgr2.models.answer_forms import parse_answer, parse_thought
 from medgr2.models.chat_check import end_tokens, open_processor
 from medgr2.models.grpo_watch import refuse_fruitless, watch
+from medgr2.models.judging import Claim
 from medgr2.models.memory_need import refuse_too_little
 from medgr2.models.rewards import Judged, Preset, RewardScheme
 from medgr2.models.row_budget import Row, RowBudget
@@ -24,9 +26,12 @@ from medgr2.models.training import (
     schedule,
     train_to_folder,
 )
+from medgr2.schemas.errors import UsageError
 from medgr2.schemas.vocabulary import AnswerStyle
 
 BAND = (0.1, 0.95)
+Grade = Callable[[Sequence[tuple[Claim, int]]], list[float]]
+"""How good claims are, each with the fold of its picture, in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,10 @@ class Prompt:
     quality: float
     item: str = ""
     """By which it is named where it is left out."""
+    question: str = ""
+    choices: tuple[str, ...] = ()
+    fold: int = 0
+    """Of the picture, for a grader: none of its members that learned from the picture grades a reply about it."""
 
 
 class GrpoSettings(TrainerSettings):
@@ -53,6 +62,10 @@ class GrpoSettings(TrainerSettings):
     epsilon_high: float = Field(default=0.28, gt=0)
     beta: float = Field(default=0.0, ge=0, description="Weight of the KL penalty; 0 keeps no reference model.")
     reward: Preset = "default"
+    grader: str = Field(
+        default="",
+        description="Digest of the reward that grades each reply; empty: its quality is its item's p(valid).",
+    )
     style: AnswerStyle = Field(default="think", description="In which replies are read; of the policy that begins.")
     loss: Literal["dapo", "grpo", "dr_grpo"] = "dapo"
     scale: Literal["none", "group", "batch"] = Field(default="none", description="What rewards are divided by.")
@@ -67,8 +80,15 @@ def in_band(agree: float | None, low: float = BAND[0], high: float = BAND[1]) ->
     return agree is not None and low < agree < high
 
 
-def train_grpo(policy: Path, prompts: Sequence[Prompt], out: Path, settings: GrpoSettings) -> dict[str, Any]:
-    """Train `policy` on the prompts into `out`. Equal arguments give equal bytes, also after a kill."""
+def train_grpo(
+    policy: Path, prompts: Sequence[Prompt], out: Path, settings: GrpoSettings, grade: Grade | None = None
+) -> dict[str, Any]:
+    """Train `policy` on the prompts into `out`. Equal arguments give equal bytes, also after a kill.
+
+    `grade` is that of the settings' grader, which a recipe has to name.
+    """
+    if (grade is None) != (settings.grader == ""):
+        raise UsageError("a grader grades the replies of GRPO if and only if its settings name it")
     refuse_too_little(policy, settings, settings.lora, reference=settings.beta > 0 and settings.lora is None)
     given = [Row(p.item, p.image, p.user, settings.longest) for p in prompts]
     unfit = RowBudget(policy, settings.row_tokens).unfit(given)
@@ -87,6 +107,7 @@ def train_grpo(policy: Path, prompts: Sequence[Prompt], out: Path, settings: Grp
             "key": prompt.key,
             "options": prompt.options,
             "quality": prompt.quality,
+            "place": row,
         }
 
     def reward(
@@ -95,8 +116,11 @@ def train_grpo(policy: Path, prompts: Sequence[Prompt], out: Path, settings: Grp
         key: list[str],
         options: list[int],
         quality: list[float],
+        place: list[int],
         **_: Any,
     ) -> list[float]:
+        if grade is not None:
+            quality = _grades([prompts[i] for i in place], [c[0]["content"] for c in completions], settings, grade)
         rows = zip(completions, completion_ids, key, options, quality, strict=True)
         return [
             scheme(Judged(said[0]["content"], len(ids), k, n, q, bool(ids) and ids[-1] in ends))
@@ -140,6 +164,17 @@ def train_grpo(policy: Path, prompts: Sequence[Prompt], out: Path, settings: Grp
         reward_funcs=reward,
         callbacks=[watch()],
     )
+
+
+def _grades(asked: Sequence[Prompt], said: Sequence[str], settings: GrpoSettings, grade: Grade) -> list[float]:
+    """Of each reply as a claim about its picture. One that cannot be read claims nothing: it is worth nothing."""
+    claims: dict[int, tuple[Claim, int]] = {}
+    for i, (prompt, text) in enumerate(zip(asked, said, strict=True)):
+        if (letter := parse_answer(text, prompt.options, settings.style)) is not None:
+            thought = parse_thought(text, settings.style)
+            claims[i] = Claim(prompt.image, prompt.question, prompt.choices, letter, thought), prompt.fold
+    told = dict(zip(claims, grade(list(claims.values())) if claims else [], strict=True))
+    return [told.get(i, 0.0) for i in range(len(asked))]
 
 
 def _record(history: list[dict[str, Any]]) -> dict[str, Any]:

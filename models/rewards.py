@@ -22,7 +22,7 @@ class Judged:
     key: str
     options: int
     quality: float
-    """p(valid) of the item, in [0, 1]."""
+    """In [0, 1]: p(valid) of the item or, where a reward grades replies, its grade of this one."""
     ended: bool = True
     """Whether the model came to an end by itself, and was not cut off at the longest reply allowed."""
 
@@ -32,8 +32,8 @@ class RewardScheme:
     """`default` puts being right first. The published ones are kept for comparison: `paper` is 0.8 R + 0.2 match, and
     `med-r1` one point for the right letter and one for the form.
 
-    R of the paper is a reward model's grade; here the calibrated p(valid) of the item takes its place. It is the
-    same for every reply to one prompt, so within a group only the match remains to learn from.
+    R of the paper is a reward model's grade. Without a grader the calibrated p(valid) of the item takes its place: it
+    is the same for every reply to one prompt, so within a group only the match remains to learn from.
     """
 
     preset: Preset

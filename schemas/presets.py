@@ -54,6 +54,10 @@ class TrainSettings(BaseModel):
     grpo_loss: Literal["dapo", "grpo", "dr_grpo"] = "dapo"
     grpo_scale: Literal["none", "group", "batch"] = Field(default="none", description="What rewards are divided by.")
     reward: Literal["default", "paper", "med-r1"] = Field(default="default", description="Reward scheme of GRPO.")
+    grades: Literal["items", "replies"] = Field(
+        default="items",
+        description="R of GRPO: p(valid) of the item, or the champion reward's grade of each reply, if there is one.",
+    )
     generator_steps: int = Field(default=100, ge=0, description="0 keeps the generator as it is.")
     generator_learning_rate: float = Field(default=2e-4, gt=0)
     judge: Judge = Field(
@@ -76,31 +80,37 @@ _GPU = {
     "grpo_prompts": 1,
     "grpo_accumulation": 8,
 }
-_PUBLISHED_GRPO = {"grpo_epsilon_high": 0.2, "grpo_loss": "grpo", "grpo_scale": "group", "grpo_learning_rate": 1e-6}
+_PUBLISHED = {
+    "sft_learning_rate": 1e-5,
+    "grpo_learning_rate": 1e-6,
+    "grpo_epsilon_high": 0.2,
+    "grpo_loss": "grpo",
+    "grpo_scale": "group",
+    "generator_learning_rate": 1e-5,
+}
 
 PRESETS: dict[PresetName, TrainSettings] = {
     "cpu-tiny": TrainSettings(),
     # What a paper does not say is ours: numbers of steps, batches, rates of learning.
     "paper": TrainSettings.model_validate(
         _GPU
-        | _PUBLISHED_GRPO
+        | _PUBLISHED
         | {
             "sft_steps": 500,
-            "sft_learning_rate": 1e-5,
             "grpo_steps": 300,
             "grpo_generations": 8,
             "grpo_longest": 512,
             "grpo_beta": 0.04,
             "reward": "paper",
+            "grades": "replies",
             "generator_steps": 200,
-            "generator_learning_rate": 1e-5,
             "judge": "paper",
         }
     ),
     # No SFT: the prompt says how to reply, and the form has a reward of its own.
     "med-r1": TrainSettings.model_validate(
         _GPU
-        | _PUBLISHED_GRPO
+        | _PUBLISHED
         | {
             "sft_steps": 0,
             "grpo_steps": 500,

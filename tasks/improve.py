@@ -37,7 +37,7 @@ def train_policy(
     """
     sources = (source_of(version), source_of(versions.resolve(workspace.lake, SEED)))
     taught, notes = "", []
-    for plan in (lessons_of(how.settings, seed), practice_of(how.settings, seed)):
+    for plan in (lessons_of(how.settings, seed), practice_of(how.settings, seed, night.reward or "")):
         if plan is None:
             continue
         model_id, why = _train(workspace, plan, taught or night.base_id, sources, night, announce)

@@ -31,6 +31,7 @@ from medgr2.tasks.lessons import (
     read_lessons,
     rehearsals,
 )
+from medgr2.tasks.practice_grades import claimed, folds_digest, graded
 from medgr2.tasks.training_cell import Training, train_once
 
 STAGE = "train"
@@ -89,9 +90,12 @@ def train_recipe(plan: TrainPlan, parent_artifact: str) -> Recipe:
 def train_cell(recipe: Recipe, lake: Lake, sources: Sequence[Source]) -> Cell:
     """The one cell of this training. Where it reads scores, they are part of the key, by their digest."""
     inputs: dict[str, Any] = {"sources": [source.model_dump() for source in sources]}
-    if TrainPlan.model_validate(recipe.parameters).weighs_judgements:
+    plan = TrainPlan.model_validate(recipe.parameters)
+    if plan.weighs_judgements:
         ids = [lesson.item_id for lesson in read_lessons(lake, sources)]
         inputs["judgements"] = judgements_digest(judgements(lake, ids, published_at(lake, sources)))
+    if plan.grpo is not None and plan.grpo.grader:
+        inputs["folds"] = folds_digest(lake, read_lessons(lake, sources))
     return recipe.cell(inputs=inputs)
 
 
@@ -112,12 +116,17 @@ def registration(
         method=plan.method,
         parent=parent["model_id"],
         sources=tuple(Source.model_validate(source) for source in cell.inputs["sources"]),
-        reward=f"{plan.grpo.reward}:{cell.inputs['judgements']}" if plan.grpo else "",
+        reward=_reward(plan.grpo, cell) if plan.grpo else "",
         code=recipe.code,
         recipe=recipe.digest,
         metrics={"training": outcome.value["metrics"], **_answering(plan), **metrics},
         run=run,
     )
+
+
+def _reward(grpo: GrpoSettings, cell: Cell) -> str:
+    """By what the policy was rewarded: the scheme, what was judged of the items, and who graded the replies."""
+    return ":".join(filter(None, (grpo.reward, str(cell.inputs["judgements"]), grpo.grader)))
 
 
 def _answering(plan: TrainPlan) -> dict[str, Any]:
@@ -173,7 +182,11 @@ class TrainWorker:
         if not tried:
             low, high = plan.band
             raise DataError(f"none of {len(lessons)} items has a pass rate between {low} and {high}")
-        return train_grpo(parent, tried, out, plan.grpo)
+        if not plan.grpo.grader:
+            return train_grpo(parent, tried, out, plan.grpo)
+        tried = claimed(tried, lessons, self._lake, str(cell.inputs["folds"]))
+        with graded(plan.grpo.grader, self._settings) as grade:
+            return train_grpo(parent, tried, out, plan.grpo, grade)
 
     def _judged(self, cell: Cell, lessons: list[Lesson]) -> dict[str, Judgement]:
         until = published_at(self._lake, self._sources(cell))

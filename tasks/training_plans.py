@@ -21,8 +21,8 @@ def lessons_of(how: TrainSettings, seed: int) -> TrainPlan | None:
     return TrainPlan(role=Role.POLICY, sft=sft, answering=answering(how), weighting=how.weighting)
 
 
-def practice_of(how: TrainSettings, seed: int) -> TrainPlan | None:
-    """How it practises after that."""
+def practice_of(how: TrainSettings, seed: int, champion: str = "") -> TrainPlan | None:
+    """How it practises after that. `champion` is the reward of the night, which grades replies where it is asked to."""
     if how.grpo_steps == 0:
         return None
     grpo = GrpoSettings(
@@ -40,6 +40,7 @@ def practice_of(how: TrainSettings, seed: int) -> TrainPlan | None:
         loss=how.grpo_loss,
         scale=how.grpo_scale,
         reward=how.reward,
+        grader=champion if how.grades == "replies" else "",
         style=how.answer_style,
     )
     return TrainPlan(role=Role.POLICY, grpo=grpo, answering=answering(how))

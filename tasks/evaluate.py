@@ -18,6 +18,7 @@ from medgr2.infra.lake import Lake
 from medgr2.infra.opening import open_store
 from medgr2.infra.settings import Settings
 from medgr2.infra.versions import members
+from medgr2.infra.worker import Trouble
 from medgr2.models import prompts
 from medgr2.models.answer_forms import Answering, parse_answer
 from medgr2.models.confidence import letter_chance
@@ -32,6 +33,7 @@ from medgr2.tasks.lessons import images_of, read_lessons
 
 if TYPE_CHECKING:
     from medgr2.models.engines.seam import Completion
+    from medgr2.models.engines.whole import Replies
 
 STAGE = "evaluate"
 CODE = "2"
@@ -47,10 +49,15 @@ class Condition(StrEnum):
 
 
 def evaluate_recipe(
-    artifact: str, *, longest: int | None = None, samples: int = 0, answering: Answering | None = None
+    artifact: str,
+    *,
+    longest: int | None = None,
+    samples: int = 0,
+    answering: Answering | None = None,
+    engine: Mapping[str, JsonValue] | None = None,
 ) -> Recipe:
     """With samples, each item is answered so many times more at temperature 1, where its own picture is shown.
-    `answering` is how the model was taught to answer, by its registration."""
+    `answering` is how the model was taught to answer, by its registration; `engine` by what it is asked."""
     answering = answering or Answering()
     more: dict[str, JsonValue] = {"samples": samples, "sampled_at": 1.0} if samples else {}
     if answering.style != "think":
@@ -60,7 +67,7 @@ def evaluate_recipe(
         code=CODE,
         model=artifact,
         prompt=prompts.load_prompt(answering.prompt),
-        parameters={"longest": longest or answering.longest, "temperature": 0.0, **more},
+        parameters={"longest": longest or answering.longest, "temperature": 0.0, **more, **(engine or {})},
     )
 
 
@@ -143,19 +150,19 @@ class EvaluateWorker:
     An answer that can not be read is an answer: null."""
 
     def __init__(self, recipe: Recipe, settings: Settings) -> None:
-        from medgr2.models.engines.transformers import load_engine
-        from medgr2.models.model_ref import materialise
+        from medgr2.models.engines.opening import open_engine
 
         self._template = recipe.prompt
         self._longest = int(str(recipe.parameters["longest"]))
         self._style = Answering.model_validate({"style": recipe.parameters.get("style", "think")}).style
         self._sampled_at = float(str(recipe.parameters.get("sampled_at", 0.0)))
         self._images = ImageStore(open_store(settings.storage), settings.storage.cache_folder)
-        self._engine = load_engine(materialise(recipe.model, settings).folder)
+        self._engine = open_engine(recipe, settings)
         self._grey = GreyPictures()
 
     def __call__(self, cells: Sequence[Cell]) -> Iterable[Outcome]:
         from medgr2.models.engines.seam import Request
+        from medgr2.models.engines.whole import ask_all
 
         greedy = [
             Request(
@@ -172,9 +179,14 @@ class EvaluateWorker:
             for cell, request in zip(cells, greedy, strict=True)
             if "samples" in cell.inputs
         ]
-        replies = iter(self._engine.complete([*greedy, *sampled]))
-        firsts = [next(replies)[0] for _ in cells]
-        for cell, first in zip(cells, firsts, strict=True):
+        replies = iter(ask_all(self._engine, [*greedy, *sampled]))
+        firsts = [next(replies) for _ in cells]
+        for cell, only in zip(cells, firsts, strict=True):
+            drawn: Replies = next(replies) if "samples" in cell.inputs else []
+            if isinstance(only, Trouble) or isinstance(drawn, Trouble):
+                yield Outcome.failed(cell, next(one.reason for one in (only, drawn) if isinstance(one, Trouble)))
+                continue
+            (first,) = only
             letter = self._letter(cell, first)
             value: dict[str, Any] = {
                 "answer": letter,
@@ -182,7 +194,7 @@ class EvaluateWorker:
                 "reply": first.text,
             }
             if "samples" in cell.inputs:
-                value["sampled"] = [self._letter(cell, completion) for completion in next(replies)]
+                value["sampled"] = [self._letter(cell, completion) for completion in drawn]
             yield Outcome.accepted(cell, value)
 
     def _letter(self, cell: Cell, completion: Completion) -> str | None:

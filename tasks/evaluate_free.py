@@ -7,8 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import JsonValue
+
+from medgr2.infra.worker import Trouble
 from medgr2.infra.workspace import Workspace
 from medgr2.models import prompts
+from medgr2.models.engines.opening import engine_parameters, engine_resources
 from medgr2.models.free_answers import exact, parse_free, token_overlap
 from medgr2.models.registry import Registry, Source
 from medgr2.schemas.cells import Cell, Outcome, Recipe
@@ -22,16 +26,17 @@ STAGE = "evaluate-free"
 CODE = "1"
 WORKER = "medgr2.tasks.evaluate_free:FreeWorker"
 PROMPT = "answer.free.v1"
+LONGEST = 64
 Rows = Sequence[Mapping[str, Any]]
 
 
-def free_recipe(artifact: str, *, longest: int = 64) -> Recipe:
+def free_recipe(artifact: str, *, longest: int = LONGEST, engine: Mapping[str, JsonValue] | None = None) -> Recipe:
     return Recipe(
         stage=STAGE,
         code=CODE,
         model=artifact,
         prompt=prompts.load_prompt(PROMPT),
-        parameters={"longest": longest, "temperature": 0.0},
+        parameters={"longest": longest, "temperature": 0.0, **(engine or {})},
     )
 
 
@@ -40,6 +45,7 @@ class FreeWorker(EvaluateWorker):
 
     def __call__(self, cells: Sequence[Cell]) -> Iterable[Outcome]:
         from medgr2.models.engines.seam import Request
+        from medgr2.models.engines.whole import ask_all
 
         requests = [
             Request(
@@ -50,7 +56,11 @@ class FreeWorker(EvaluateWorker):
             )
             for cell in cells
         ]
-        for cell, (reply,) in zip(cells, self._engine.complete(requests), strict=True):
+        for cell, replies in zip(cells, ask_all(self._engine, requests), strict=True):
+            if isinstance(replies, Trouble):
+                yield Outcome.failed(cell, replies.reason)
+                continue
+            (reply,) = replies
             answer = parse_free(reply.text) if reply.finished else None
             yield Outcome.accepted(cell, {"answer": answer, "reply": reply.text})
 
@@ -63,13 +73,14 @@ def examine_free(
     *,
     run: str,
     announce: Announce,
-    longest: int = 64,
+    longest: int | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of `evals`. What failed is wrong, as far as the failure limit of the settings goes."""
     registry, model_id = Registry(workspace.store, workspace.lake), str(model["model_id"])
     if sources := registry.taught(model_id):
         evaluate.check_disjoint(workspace.lake, questions, sources)
-    how, others = free_recipe(model["artifact"], longest=longest), Others(questions)
+    settings, others = workspace.settings, Others(questions)
+    how = free_recipe(model["artifact"], longest=longest or LONGEST, engine=engine_parameters(settings))
     cells = [
         (
             how.cell(
@@ -83,7 +94,7 @@ def examine_free(
         for condition in CONDITIONS
         for row in questions
     ]
-    request = StageRequest(recipe=how, worker=WORKER, batch_size=BATCH, run=run)
+    request = StageRequest(recipe=how, worker=WORKER, batch_size=BATCH, run=run, resources=engine_resources(settings))
     outcomes = run_and_record(request, [cell for cell, _, _ in cells], workspace, announce).outcomes
     rows = [
         _row(cell, row, condition, outcomes[cell.key], model_id=model_id, source=source, run=run)

@@ -8,6 +8,7 @@ from typing import Any
 
 from medgr2.infra.workspace import Workspace
 from medgr2.models.answer_forms import Answering, answering_of
+from medgr2.models.engines.opening import engine_parameters, engine_resources
 from medgr2.models.model_ref import base_model
 from medgr2.models.registry import Registration, Registry, Source
 from medgr2.schemas.errors import UsageError
@@ -94,11 +95,21 @@ def examine(
     if sources := registry.taught(model_id):
         evaluate.check_disjoint(lake, items, sources)
     how = evaluate.evaluate_recipe(
-        model["artifact"], longest=longest, samples=samples, answering=answering or answering_of(model["metrics"])
+        model["artifact"],
+        longest=longest,
+        samples=samples,
+        answering=answering or answering_of(model["metrics"]),
+        engine=engine_parameters(workspace.settings),
     )
     cells = evaluate.evaluate_cells(how, items, conditions)
-    limit = None if count_failed else 0.0
-    request = StageRequest(recipe=how, worker=evaluate.WORKER, batch_size=BATCH, run=run, failure_limit=limit)
+    request = StageRequest(
+        recipe=how,
+        worker=evaluate.WORKER,
+        batch_size=BATCH,
+        run=run,
+        failure_limit=None if count_failed else 0.0,
+        resources=engine_resources(workspace.settings),
+    )
     result = run_and_record(request, [cell for cell, _, _ in cells], workspace, announce)
     rows = evaluate.collect(
         cells, result.outcomes, model_id=model_id, heldout=heldout, run=run, count_failed=count_failed

@@ -37,6 +37,27 @@ def reference_vlmevalkit(text: str, options: Sequence[str]) -> str:
     return chr(65 + hits[0]) if len(hits) == 1 and short and not failed else "Z"
 
 
+def reference_slake(said: str, key: str) -> bool:
+    """Of lmms-eval's SLAKE task: lower case; what is in round brackets goes; every mark of punctuation is a blank; blanks
+    in a row are one; a few words for yes, for no and for x-ray are one word each. Then the two are equal or not."""
+
+    def plain(text: str) -> str:
+        kept, depth = [], False
+        for at, letter in enumerate(text.lower()):
+            if letter == "(" and ")" in text[at:]:
+                depth = True
+            if not depth:
+                kept.append(letter if letter.isalnum() or ord(letter) > 127 else " ")
+            elif letter == ")":
+                depth = False
+                kept.append(" ")
+        found = " ".join("".join(kept).split())
+        alike = (("yes", "yeah", "yep", "true"), ("no", "nope", "false"), ("xray", "x ray"))
+        return next((words[0] for words in alike if found in words), found)
+
+    return plain(said) == plain(key)
+
+
 def lmms_eval_scores(export: Path, task: str = "medqa") -> list[float]:
     """The installed package's own, sample by sample."""
     python = os.environ.get(LMMS_EVAL)

@@ -32,7 +32,7 @@ FORMATS = ("vlmevalkit", "lmms-eval")
 @click.option(
     "--style", type=click.Choice(STYLES), help="Tell the model how to reply, instead of asking as it was taught."
 )
-@click.option("--longest", type=click.IntRange(8), default=64, show_default=True, help="Most tokens of a reply.")
+@click.option("--longest", type=click.IntRange(8), help="Most tokens of a reply; default as it was taught, or 64.")
 @click.option("--export", type=click.Path(path_type=Path, file_okay=False), help="Write the predictions there as well.")
 @click.option(
     "--format", "form", type=click.Choice(FORMATS), default=FORMATS[0], show_default=True, help="Of the predictions."
@@ -90,7 +90,7 @@ def _choice(
     *,
     samples: int,
     style: AnswerStyle | None,
-    longest: int,
+    longest: int | None,
     export: Path | None,
     form: str,
     run: str,
@@ -120,7 +120,7 @@ def _free(
     questions: list[dict[str, Any]],
     source: Any,
     *,
-    longest: int,
+    longest: int | None,
     export: Path | None,
     form: str,
     run: str,

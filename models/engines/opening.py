@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pydantic import JsonValue
+
+from medgr2.infra.compute import Resources
 from medgr2.infra.settings import ServerSettings, Settings
 from medgr2.models.engines.seam import Engine
 from medgr2.models.model_ref import SERVED, materialise, served_model
@@ -21,7 +24,20 @@ def open_engine(recipe: Recipe, settings: Settings) -> Engine:
         return load_vllm(folder, settings.generator, settings.models.device)
     from medgr2.models.engines.transformers import load_engine
 
-    return load_engine(folder, str(recipe.parameters["dtype"]), settings.models.device)
+    return load_engine(folder, str(recipe.parameters.get("dtype", "float64")), settings.models.device)
+
+
+def engine_parameters(settings: Settings) -> dict[str, JsonValue]:
+    """How models of our own are asked here, as far as it can change what they say. On a CPU, with float64: nothing."""
+    on_cpu = settings.models.device == "cpu"
+    if settings.generator.engine == "vllm":
+        return {"engine": "vllm", "dtype": "float32" if on_cpu else "auto"}
+    return {} if on_cpu else {"dtype": "bfloat16"}
+
+
+def engine_resources(settings: Settings) -> Resources:
+    python = str(settings.generator.python or "") if settings.generator.engine == "vllm" else ""
+    return Resources(gpus=1 if settings.models.device == "cuda" else 0, python=python)
 
 
 def open_served(recipe: Recipe, server: ServerSettings, *, slow_pictures: bool) -> Engine:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from documented_scorers import lmms_eval_scores
+from documented_scorers import reference_slake
 from ingest_helpers import KEY, picture
 
 from medgr2.flows.cli import run
@@ -145,7 +145,7 @@ def test_closed_and_open_questions_are_scored_apart(
     (export,) = out.iterdir()
     samples = [json.loads(line) for line in export.read_text().splitlines()]
     assert sum(s["exact_match"] for s in samples) == sum(counts) - 1
-    scored = lmms_eval_scores(export, "slake")
+    scored = [reference_slake(s["filtered_resps"][0], s["target"]) for s in samples]
     assert sum(scored) / len(scored) == found["overall"]["value"]
 
 

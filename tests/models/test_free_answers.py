@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
-from documented_scorers import lmms_eval_scores
+from documented_scorers import lmms_eval_scores, reference_slake
 
 from medgr2.models.free_answers import exact, normalised, parse_free, token_overlap
 
@@ -52,7 +52,8 @@ def test_tokens_in_common(answer: str | None, key: str, f1: float, recall: float
     assert token_overlap(answer, key) == pytest.approx((f1, recall))
 
 
-def test_the_installed_lmms_eval_calls_the_same_answers_right(tmp_path: Path) -> None:
+@pytest.fixture
+def said() -> list[tuple[str, str]]:
     rng = random.Random(11)
     words = [
         "yes",
@@ -69,15 +70,22 @@ def test_the_installed_lmms_eval_calls_the_same_answers_right(tmp_path: Path) ->
         "2",
         "T2-weighted",
     ]
-    said = [(" ".join(rng.choices(words, k=rng.randint(1, 3))), " ".join(rng.choices(words, k=1))) for _ in range(1500)]
+    return [(" ".join(rng.choices(words, k=rng.randint(1, 3))), " ".join(rng.choices(words, k=1))) for _ in range(1500)]
+
+
+def test_on_any_text_it_is_the_documented_rule(said: list[tuple[str, str]]) -> None:
+    ours = [exact(answer, key) for answer, key in said]
+    assert 20 < sum(ours) < 500
+    assert ours == [reference_slake(answer, key) for answer, key in said]
+
+
+def test_the_installed_lmms_eval_calls_the_same_answers_right(tmp_path: Path, said: list[tuple[str, str]]) -> None:
     export = tmp_path / "export.jsonl"
     lines = [
         {"doc": {"answer": key, "qid": n}, "target": key, "filtered_resps": [a]} for n, (a, key) in enumerate(said)
     ]
     export.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    ours = [float(exact(answer, key)) for answer, key in said]
-    assert 20 < sum(ours) < 500
-    assert lmms_eval_scores(export, "slake") == ours
+    assert lmms_eval_scores(export, "slake") == [float(exact(answer, key)) for answer, key in said]
 
 
 def test_what_is_left_of_a_text() -> None:

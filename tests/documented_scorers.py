@@ -38,7 +38,7 @@ def reference_vlmevalkit(text: str, options: Sequence[str]) -> str:
 
 
 def reference_slake(said: str, key: str) -> bool:
-    """Of lmms-eval's SLAKE task: lower case; what is in round brackets goes; every mark of punctuation is a blank; blanks
+    """Of lmms-eval's SLAKE task: lower case; what is in round brackets goes; a mark of punctuation is a blank; blanks
     in a row are one; a few words for yes, for no and for x-ray are one word each. Then the two are equal or not."""
 
     def plain(text: str) -> str:

@@ -15,6 +15,7 @@ COMMANDS: dict[str, str] = {
     "ingest": "Take images (and their labels and questions) in.",
     "refresh": "One night: ingest new, generate, score, select, publish.",
     "loop": "The closed loop: refresh, train, evaluate, promote, regenerate.",
+    "presets": "Recipes of training by name, for the loop.",
     "ablate": "What each part is worth, on worlds whose truth is known.",
     "review": "Put drafts before people and take their verdicts in.",
     "audit": "Prove on the stored data that no split leaks into another.",

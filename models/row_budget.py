@@ -49,7 +49,8 @@ class RowBudget:
                 f"{len(found)} of {len(rows)} rows do not fit the model or its budget of {self.limit} tokens, more "
                 f"than one in {1 / UNFIT_SHARE:.0f}; first: {first}",
                 kept="nothing was trained",
-                next_command="give the rows a larger budget (row_tokens), or smaller pictures",
+                next_command="give rows a larger budget (row_tokens) or replies less room (grpo_longest), or take "
+                "smaller pictures",
             )
         return found
 

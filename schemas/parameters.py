@@ -176,6 +176,7 @@ class TrainParameters(BaseModel):
     grpo_loss: Literal["dapo", "grpo", "dr_grpo"] | None = None
     grpo_scale: Literal["none", "group", "batch"] | None = None
     reward: Literal["default", "paper", "med-r1"] | None = None
+    grades: Literal["items", "replies"] | None = None
     generator_steps: int | None = None
     generator_learning_rate: float | None = None
     judge: Judge | None = None

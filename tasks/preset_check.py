@@ -33,8 +33,8 @@ def refuse_unmet(settings: Settings, how: TrainParameters) -> tuple[str, ...]:
     architecture = _architecture(folder)
     if settings.models.base != EMBEDDED and _counts_by_several(architecture):
         raise SettingsError(
-            f"{architecture} can be trained here and not examined: scorer and exam count one position a token, and it "
-            "has several",
+            f"{architecture} can be trained here but not be the scorer of a night: it has several positions a token, and "
+            "scoring counts one",
             where=str(folder),
             kept=KEPT,
             next_command="set MEDGR2_MODELS__BASE to a model of the Idefics3 or LLaVA family; the preset's settings "

@@ -75,9 +75,9 @@ def test_a_gpu_has_to_be_asked_for_and_there(tmp_path: Path) -> None:
     )
 
 
-def test_a_model_that_cannot_be_examined_here_is_refused_first(tmp_path: Path) -> None:
+def test_a_model_that_cannot_score_here_is_refused_first(tmp_path: Path) -> None:
     base = own(tmp_path / "own", architectures=["Qwen2_5_VLForConditionalGeneration"], model_type="qwen2_5_vl")
-    with pytest.raises(SettingsError, match="trained here and not examined"):
+    with pytest.raises(SettingsError, match="not be the scorer"):
         refuse_unmet(settings(tmp_path, base=base), TrainParameters())
 
 

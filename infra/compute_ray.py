@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import time
@@ -23,6 +24,8 @@ from medgr2.infra.ray_local import cores, start_ray
 from medgr2.infra.settings import Settings
 from medgr2.schemas.cells import Cell, Outcome
 from medgr2.schemas.errors import Medgr2Error, NightStoppedError, SettingsError
+
+log = logging.getLogger(__name__)
 
 DEPTH = 2
 """Batches at a worker: while one is worked on, the next is there already."""
@@ -121,7 +124,9 @@ class _Run:
         until = time.monotonic() + self._settings.training.grace_seconds
         for lane in noticed:
             with contextlib.suppress(ray.exceptions.RayError, StopIteration):
-                ray.get(next(lane.running[0].stream), timeout=max(0.1, until - time.monotonic()))
+                said = ray.get(next(lane.running[0].stream), timeout=max(0.1, until - time.monotonic()))
+                for error in (one for one in said if isinstance(one, Medgr2Error)):
+                    log.warning("%s; kept: %s", error.what, error.kept)
         for lane in self._lanes:
             _kill(lane.actor)
 

@@ -180,6 +180,7 @@ def test_in_a_worker_of_ray_as_well(tmp_path: Path, undisturbed: dict[str, str])
     assert first.steps()[-1] in (3, 4)
     assert first.stored()[-1] == first.steps()[-1]
     trainer = int(first.beats.read_text().split()[0])
+    assert "was asked to stop, and did after step" in first.errors.read_text()
     assert trainer in family
     wait_until("the end of the process that trained", lambda: not alive([trainer]))
     shutil.rmtree(first.cache)

@@ -21,6 +21,8 @@ from medgr2.schemas.errors import MissingExtraError, NotFoundError
 
 AT_ONCE = 256
 """Conversations that are open: as many as vLLM runs side by side. What finds no room in its cache waits there."""
+SEEDS = 2**63
+"""torch takes no larger one, and one that did would end every request that is open."""
 _QUIET = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -85,7 +87,7 @@ class VllmEngine:
         form = StructuredOutputsParams(json=dict(request.form)) if self._structured and request.form else None
         wanted = SamplingParams(
             temperature=request.temperature,
-            seed=request.seeds[0],
+            seed=request.seeds[0] % SEEDS,
             max_tokens=request.max_new_tokens,
             structured_outputs=form,
             output_kind=RequestOutputKind.FINAL_ONLY,

@@ -70,7 +70,8 @@ class JudgeReader:
         return self._chats.write(Request(claim.image_path, judging_text(self._template, claim)))
 
     def inputs(self, claims: Sequence[Claim]) -> dict[str, Any]:
-        """Padded on the left, so that every claim ends at the last place. Positions count real tokens."""
+        """Padded on the left, so that every claim ends at the last place. Positions count real tokens; where pictures
+        have axes of their own, the model counts them itself."""
         inputs = self._processor(
             text=[self.text(claim) for claim in claims],
             images=[[open_picture(claim.image_path)] for claim in claims],
@@ -79,6 +80,8 @@ class JudgeReader:
             add_special_tokens=False,
             return_tensors="pt",
         )
+        if "image_grid_thw" in inputs:
+            return dict(inputs)
         positions = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         return {**inputs, "position_ids": positions}
 
@@ -116,15 +119,6 @@ def head_values(model: Any, head: Any, inputs: dict[str, Any]) -> Any:
     """What the head reads from the state after the last token: 0 is the lowest grade and 1 the highest."""
     state = model.model(**inputs, use_cache=False).last_hidden_state[:, -1]
     return head(state.to(head.weight.dtype))[:, 0]
-
-
-def refuse_uncountable(model: Any, where: Path) -> None:
-    if hasattr(model.model, "get_rope_index"):
-        raise UsageError(
-            f"{type(model).__name__} gives a token several positions, which judging does not count",
-            where=str(where),
-            next_command="name a model of the Idefics3 or LLaVA family",
-        )
 
 
 def refuse_no_number(values: Sequence[float], what: str) -> None:

@@ -26,7 +26,6 @@ from medgr2.models.judging import (
     JudgeReader,
     head_values,
     log_odds,
-    refuse_uncountable,
     score_of,
 )
 from medgr2.models.prompts import load_prompt
@@ -72,7 +71,7 @@ def train_reward(base: Path, examples: Sequence[RewardExample], out: Path, setti
     seen = settings.steps * settings.batch * settings.accumulation
     order = schedule([e.weight for e in examples], seen, settings.seed)
     card = JudgeCard(form=settings.form, prompt_name=JUDGE, prompt=load_prompt(JUDGE), architecture=_architecture(base))
-    dressing = _Dressing(base, settings)
+    dressing = _Dressing(settings)
     reader, words = _reader(base, card)
 
     def read(row: int) -> dict[str, Any]:
@@ -133,8 +132,8 @@ def train_reward(base: Path, examples: Sequence[RewardExample], out: Path, setti
 class _Dressing:
     """The plain model with what is trained on it, and back."""
 
-    def __init__(self, base: Path, settings: RewardSettings) -> None:
-        self._base, self._form = base, settings.form
+    def __init__(self, settings: RewardSettings) -> None:
+        self._form = settings.form
         self._adapters = Adapters(settings.lora, settings.seed, whole=["reward_head"] if self._form == "head" else ())
 
     @property
@@ -144,7 +143,6 @@ class _Dressing:
     def dress(self, model: Any) -> Any:
         import torch
 
-        refuse_uncountable(model, self._base)
         if self._form == "head":
             model.reward_head = torch.nn.Linear(model.config.get_text_config().hidden_size, 1)
             torch.nn.init.zeros_(model.reward_head.weight)

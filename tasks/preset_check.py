@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +29,6 @@ def refuse_unmet(settings: Settings, how: TrainParameters) -> tuple[str, ...]:
         if settings.models.base == EMBEDDED:
             raise _unmet(how, "the base is the embedded model, which is made for one thread of a CPU")
         _refuse_without_gpu(settings, how)
-    architecture = _architecture(folder)
-    if settings.models.base != EMBEDDED and _counts_by_several(architecture):
-        raise SettingsError(
-            f"{architecture} can be trained here but not be the scorer of a night: it has several positions a token, and "
-            "scoring counts one",
-            where=str(folder),
-            kept=KEPT,
-            next_command="set MEDGR2_MODELS__BASE to a model of the Idefics3 or LLaVA family; the preset's settings "
-            "stay as they are",
-        )
     if settings.compute.mode != "ray-job":
         for plan in (lessons_of(chosen, 0), practice_of(chosen, 0)):
             if method := plan and (plan.sft or plan.grpo):
@@ -47,7 +36,8 @@ def refuse_unmet(settings: Settings, how: TrainParameters) -> tuple[str, ...]:
                 refuse_too_little(folder, method, method.lora, reference=reference)
     family = FAMILIES.get(wanted)
     if family and _config(folder).get("model_type") != family:
-        return (f"the preset {how.preset} was made for {wanted}; on {architecture} its results are not the paper's",)
+        made = _architecture(folder)
+        return (f"the preset {how.preset} was made for {wanted}; on {made} its results are not the paper's",)
     return ()
 
 
@@ -80,10 +70,3 @@ def _architecture(folder: Path) -> str:
 
 def _config(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-
-
-def _counts_by_several(architecture: str) -> bool:
-    """By its class, which is not built: models with rotary positions of several axes tell how they index them."""
-    known = getattr(import_module("transformers"), architecture, None)
-    module = import_module(known.__module__) if known else None
-    return any(hasattr(member, "get_rope_index") for member in vars(module).values()) if module else False

@@ -45,8 +45,23 @@ def read(model: Any, inputs: dict[str, Any]) -> Prompts:
     """Prompts are padded on the left. Positions count real tokens, so padding moves nothing."""
     mask = inputs["attention_mask"]
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    if several_axes(model):
+        # Of a picture's tokens each axis counts its own way, and the words go on behind the farthest of them.
+        positions, _ = model.model.get_rope_index(**inputs)
     seen = model(**inputs, position_ids=positions, use_cache=True, logits_to_keep=1)
-    return Prompts(seen.past_key_values, seen.logits[:, -1], mask, positions[:, -1:])
+    # A prompt ends in words, which all axes count alike.
+    last = positions[0, :, -1:] if several_axes(model) else positions[:, -1:]
+    return Prompts(seen.past_key_values, seen.logits[:, -1], mask, last)
+
+
+def several_axes(model: Any) -> bool:
+    """Whether a token has a position in time, height and width, as in the Qwen-VL families."""
+    return hasattr(model.model, "get_rope_index")
+
+
+def _on_axes(model: Any, positions: torch.Tensor) -> torch.Tensor:
+    """Of words."""
+    return positions.expand(3, *positions.shape) if several_axes(model) else positions
 
 
 def read_on(model: Any, stems: Prompts, owners: Sequence[int], rest: Sequence[Sequence[int]], pad: int) -> Prompts:
@@ -63,7 +78,7 @@ def read_on(model: Any, stems: Prompts, owners: Sequence[int], rest: Sequence[Se
     seen = model(
         input_ids=ids,
         attention_mask=mask,
-        position_ids=positions,
+        position_ids=_on_axes(model, positions),
         past_key_values=stems.cache,
         use_cache=True,
         logits_to_keep=1,
@@ -82,7 +97,7 @@ def likelihood(model: Any, prompts: Prompts, replies: Sequence[Sequence[int]], p
     seen = model(
         input_ids=ids,
         attention_mask=torch.cat([prompts.mask, real], dim=1),
-        position_ids=prompts.position + real.cumsum(-1).clamp(min=1),
+        position_ids=_on_axes(model, prompts.position + real.cumsum(-1).clamp(min=1)),
         past_key_values=prompts.cache,
         use_cache=True,
     )
@@ -121,7 +136,7 @@ def grow(model: Any, prompts: Prompts, rows: Sequence[Row], end: Collection[int]
         seen = model(
             input_ids=chosen[:, None],
             attention_mask=mask,
-            position_ids=position,
+            position_ids=_on_axes(model, position),
             past_key_values=cache,
             use_cache=True,
         )

@@ -90,12 +90,6 @@ class TransformersEngine:
         )
         _refuse_made_up(told, folder)
         self.model: Any = loaded.to(device)
-        if hasattr(self.model.model, "get_rope_index"):
-            raise UsageError(
-                f"{type(self.model).__name__} gives a token several positions, which this engine cannot count",
-                where=str(folder),
-                next_command="serve it over HTTP, or name a model of the Idefics3 or LLaVA family",
-            )
         self.model.eval().requires_grad_(False)
         if dtype == "float64":
             _norms_in_full_precision(self.model)

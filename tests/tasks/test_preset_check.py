@@ -75,10 +75,11 @@ def test_a_gpu_has_to_be_asked_for_and_there(tmp_path: Path) -> None:
     )
 
 
-def test_a_model_that_cannot_score_here_is_refused_first(tmp_path: Path) -> None:
+def test_the_base_that_a_preset_was_made_for_is_not_warned_of(tmp_path: Path) -> None:
     base = own(tmp_path / "own", architectures=["Qwen2_5_VLForConditionalGeneration"], model_type="qwen2_5_vl")
-    with pytest.raises(SettingsError, match="not be the scorer"):
-        refuse_unmet(settings(tmp_path, base=base), TrainParameters())
+    for preset, told in (("paper", 0), ("med-r1", 1)):
+        how = TrainParameters(preset=preset, device="cpu")  # type: ignore[arg-type]
+        assert len(refuse_unmet(settings(tmp_path, base=base), how)) == told
 
 
 def test_too_little_memory_is_found_out_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from medgr2.models.adapters import Adapters, LoraSettings
 from medgr2.models.memory_need import refuse_too_little
+from medgr2.models.ready_rows import ReadyRows
 from medgr2.models.row_budget import Row, RowBudget
 from medgr2.models.training import (
     TrainerSettings,
@@ -91,20 +92,28 @@ def train_sft(base: Path, examples: Sequence[Example], out: Path, settings: SftS
             "last_token_accuracy": sum(accuracy[-10:]) / len(accuracy[-10:]),
         }
 
+    ready = ReadyRows(read)
     return train_to_folder(
         base,
         out,
-        _trainer(),
+        _trainer(ready),
         arguments,
         settings,
         record,
         dress=adapters.dress,
         undress=adapters.undress,
-        train_dataset=rows_dataset(order, read),
+        train_dataset=rows_dataset(order, ready.row),
     )
 
 
-def _trainer() -> type[Any]:
+def _trainer(ready: ReadyRows) -> type[Any]:
     from trl import SFTTrainer
 
-    return SFTTrainer
+    class Sparing(SFTTrainer):  # type: ignore[misc]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            tokenizer = self.processing_class.tokenizer
+            self.data_collator = ready.of(self.data_collator, tokenizer.pad_token_id)
+
+    Sparing.__name__ = SFTTrainer.__name__
+    return Sparing

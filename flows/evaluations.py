@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from medgr2.schemas.cycle_reports import Accuracy
+from medgr2.schemas.cycle_reports import Accuracy, Gain
 from medgr2.schemas.evaluations import Evaluation, FreeEvaluation
 
 BLIND_LESS = "of their answers failed, and make a model look less blind"
@@ -23,6 +23,11 @@ def told(one: Evaluation) -> Iterator[str]:
             lines.append((label, f"{gap}; ECE {sure.ece:.3f}, Brier {sure.brier:.3f}, {sure.n} answers"))
     others = one.other_scorers
     lines.append(("as others score", f"VLMEvalKit {others.vlmevalkit:.3f}, lmms-eval {others.lmms_eval:.3f}"))
+    if (other := one.against) is not None:
+        lines.append((f"less {other.other[:12]}", f"{other.greedy.text()}, {_odds(other.greedy)}"))
+        if (drawn := other.sampled) is not None:
+            gain = f"{drawn.gain:+.3f} [{drawn.low:+.3f}, {drawn.high:+.3f}], p = {drawn.p_value:.3g}"
+            lines.append((f"  avg@{drawn.samples}", gain))
     yield from _headed(one, lines)
     for title, protocol in (("modality", one.by_modality), ("question type", one.by_question_type)):
         domains = f"in-domain {_number(protocol.in_domain)}, cross-domain {_number(protocol.cross_domain)}"
@@ -57,6 +62,10 @@ def matrices(found: Sequence[Evaluation]) -> Iterator[list[dict[str, Any]]]:
             cells = {name: f"{s.accuracy.value:.3f}{'*' if s.taught else ''}" for name, s in slices.items()}
             rows.append({"model": one.model[:12], **cells})
         yield rows
+
+
+def _odds(gain: Gain) -> str:
+    return f"{gain.wins} won, {gain.losses} lost, p = {gain.p_value:.3g}"
 
 
 def _headed(one: Evaluation | FreeEvaluation, lines: Sequence[tuple[str, str]]) -> Iterator[str]:

@@ -7,31 +7,13 @@ from collections.abc import Iterable, Sequence
 from math import lgamma, log
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from medgr2.models.measures import RESAMPLES, Answer, percentiles
 from medgr2.schemas.errors import DataError
+from medgr2.schemas.evaluations import SampledGain
 
 
-class Gain(BaseModel):
-    """What the first of two models has over the second in the mean share of sampled answers that are right."""
-
-    model_config = ConfigDict(frozen=True)
-
-    n: int
-    samples: int
-    gain: float
-    low: float
-    high: float
-    """95% percentile interval; whole images are resampled."""
-    p_value: float
-    """Two-sided, by exact sign flips of whole images. One sample an item and one item an image make it McNemar's."""
-    better: int
-    """Items of which the first answers more samples right."""
-    worse: int
-
-
-def compare_sampled(mine: Sequence[Answer], theirs: Sequence[Answer], *, seed: int = 0) -> Gain:
+def compare_sampled(mine: Sequence[Answer], theirs: Sequence[Answer], *, seed: int = 0) -> SampledGain:
     """To pool exams that hold the same items, give their items and images names of their own first."""
     pairs = _paired(mine, theirs)
     samples = len(mine[0].sampled)
@@ -42,7 +24,7 @@ def compare_sampled(mine: Sequence[Answer], theirs: Sequence[Answer], *, seed: i
     sums = np.array([sum(one) for one in by_image.values()], dtype=float)
     sizes = np.array([len(one) for one in by_image.values()], dtype=float)
     low, high = _interval(sums, sizes * samples, seed)
-    return Gain(
+    return SampledGain(
         n=len(pairs),
         samples=samples,
         gain=float(sums.sum() / (sizes.sum() * samples)),

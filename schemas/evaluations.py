@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from medgr2.schemas.cycle_reports import Accuracy
+from medgr2.schemas.cycle_reports import Accuracy, Gain
 
 
 class SliceAccuracy(BaseModel):
@@ -124,6 +124,34 @@ class FreeEvaluation(BaseModel):
     """Where the questions stand that were not read, or failed."""
 
 
+class SampledGain(BaseModel):
+    """What the first of two models has over the second in the mean share of sampled answers that are right."""
+
+    model_config = ConfigDict(frozen=True)
+
+    n: int
+    samples: int
+    gain: float
+    low: float
+    high: float
+    """95% percentile interval; whole images are resampled."""
+    p_value: float
+    """Two-sided, by exact sign flips of whole images. One sample an item and one item an image make it McNemar's."""
+    better: int
+    """Items of which the first answers more samples right."""
+    worse: int
+
+
+class Comparison(BaseModel):
+    """The same items, answered by another model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    other: str
+    greedy: Gain
+    sampled: SampledGain | None
+
+
 class Evaluation(BaseModel):
     """Accuracies count every item: what could not be read, and what failed, is wrong."""
 
@@ -154,5 +182,7 @@ class Evaluation(BaseModel):
     by_modality: Protocol
     by_question_type: Protocol
     other_scorers: OtherScorers
+    against: Comparison | None
+    """The first model that the command names; none for that one itself."""
     listed: str
     """Where the items stand that were not read, or failed."""

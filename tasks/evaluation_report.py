@@ -10,9 +10,11 @@ from medgr2.infra.lake import Lake
 from medgr2.models import other_scorers
 from medgr2.models.measures import Answer, Share, Summary, share, summarise
 from medgr2.models.other_scorers import said
+from medgr2.models.paired_means import compare_sampled
+from medgr2.models.promotion_gate import gain_of
 from medgr2.models.reliability import reliability
 from medgr2.schemas.cycle_reports import Accuracy
-from medgr2.schemas.evaluations import Evaluation, OtherScorers, Protocol, Sampling, SliceAccuracy
+from medgr2.schemas.evaluations import Comparison, Evaluation, OtherScorers, Protocol, Sampling, SliceAccuracy
 from medgr2.schemas.reports import DatasetVersion
 from medgr2.tasks.evaluate import Condition, answers
 from medgr2.tasks.examination import Taught
@@ -29,8 +31,16 @@ def listed(model_id: str, dataset: str, version: int) -> str:
 
 
 def report(
-    lake: Lake, model: Mapping[str, Any], heldout: DatasetVersion, rows: Rows, taught: Taught, *, run: str
+    lake: Lake,
+    model: Mapping[str, Any],
+    heldout: DatasetVersion,
+    rows: Rows,
+    taught: Taught,
+    *,
+    run: str,
+    first: Rows = (),
 ) -> Evaluation:
+    """`first` are the rows of another model, which this one is compared with."""
     seen, blank, swapped = (answers(rows, one) for one in (Condition.IMAGE, Condition.BLANK, Condition.SWAPPED))
     found = summarise(seen, blank, swapped)
     shown = [row for row in rows if row["condition"] == Condition.IMAGE]
@@ -56,7 +66,18 @@ def report(
         by_modality=_protocol(found.by_modality, taught.modalities),
         by_question_type=_protocol(found.by_question_type, taught.question_types),
         other_scorers=_others(lake, shown),
+        against=_comparison(seen, first) if first else None,
         listed=listed(model_id, heldout.dataset, heldout.version),
+    )
+
+
+def _comparison(seen: Sequence[Answer], first: Rows) -> Comparison:
+    theirs = answers(first, Condition.IMAGE)
+    by_item = {answer.item_id: answer for answer in theirs}
+    return Comparison(
+        other=str(first[0]["model_id"]),
+        greedy=gain_of([(answer, by_item[answer.item_id]) for answer in seen]),
+        sampled=compare_sampled(seen, theirs) if seen[0].sampled and theirs[0].sampled else None,
     )
 
 

@@ -73,14 +73,19 @@ def command(models: tuple[str, ...], on: str, as_json: bool, **how: Any) -> None
         else:
             click.echo("\n".join(line for each in free for line in told_free(each)))
         return
-    found = [_choice(workspace, model, on, **how) for model in chosen]
+    found: list[Evaluation] = []
+    first: list[dict[str, Any]] = []
+    for model in chosen:
+        one, rows = _choice(workspace, model, on, first=first, **how)
+        found.append(one)
+        first = first or rows
     if as_json:
         emit([one.model_dump() for one in found], as_json=True)
         return
-    click.echo("\n".join(line for one in found for line in told(one)))
-    for rows in matrices(found) if len(found) > 1 else ():
+    click.echo("\n".join(line for each in found for line in told(each)))
+    for matrix in matrices(found) if len(found) > 1 else ():
         click.echo("")
-        emit(rows, as_json=False)
+        emit(matrix, as_json=False)
 
 
 def _choice(
@@ -88,13 +93,14 @@ def _choice(
     model: dict[str, Any],
     on: str,
     *,
+    first: list[dict[str, Any]],
     samples: int,
     style: AnswerStyle | None,
     longest: int | None,
     export: Path | None,
     form: str,
     run: str,
-) -> Evaluation:
+) -> tuple[Evaluation, list[dict[str, Any]]]:
     from medgr2.infra import versions
     from medgr2.models.answer_forms import answering_in
     from medgr2.tasks.evaluation_report import report
@@ -111,7 +117,8 @@ def _choice(
     )  # fmt: skip
     if export is not None:
         _say_written(write(workspace.lake, rows, export, form=form, model=model, on=heldout.ref))
-    return report(workspace.lake, model, heldout, rows, taught_to(workspace, model["model_id"]), run=run)
+    taught = taught_to(workspace, model["model_id"])
+    return report(workspace.lake, model, heldout, rows, taught, run=run, first=first), rows
 
 
 def _free(

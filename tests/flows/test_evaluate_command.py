@@ -117,6 +117,10 @@ def test_both_protocols_of_omnimedvqa(benchmark: Lake, tmp_path: Path, capsys: p
     assert not mine["by_question_type"]["slices"][TYPES[1]]["taught"]
     # The same weights: one purchase, the same answers, rows of their own.
     assert mine["micro"] == base["micro"]
+    assert base["against"] is None
+    assert mine["against"]["other"] == base["model"]
+    assert (mine["against"]["greedy"]["wins"], mine["against"]["greedy"]["losses"]) == (0, 0)
+    assert mine["against"]["sampled"]["p_value"] == 1.0
     assert benchmark.read("evals").num_rows == 2 * 24 * 3
     uses = benchmark.read("uses", where={"purpose": "evaluate", "dataset": "omnimedvqa"}).to_pylist()
     assert {row["model_id"] for row in uses} == {base["model"], policy}
@@ -133,6 +137,7 @@ def test_what_a_person_reads(benchmark: Lake, tmp_path: Path, capsys: pytest.Cap
     assert re.search(r"\* CT +8 ", text)
     assert re.search(rf"{policy[:12]} .*\*", text), "the matrix marks what a model was taught"
     assert "grey picture" in text
+    assert "0 won, 0 lost, p = 1" in text
     assert len(list(out.iterdir())) == 2
     assert all(len(path.read_text().splitlines()) == 24 for path in out.iterdir())
 

@@ -134,6 +134,23 @@ def test_what_failed_is_wrong_and_listed_until_a_later_exam(
     assert now == {"accuracy": right / 8, "n": 8}
 
 
+def test_two_models_are_compared_item_by_item(room: Any, workspace: Workspace) -> None:
+    heldout = exam(room)
+    base = find_model(workspace, "base")
+    rows = examine(workspace, base, heldout, run="r", announce=quiet, samples=2)
+    nobody = taught_to(workspace, base["model_id"])
+    worse = [{**row, "correct": False, "sampled": ["E", "E"]} if row["condition"] == "image" else row for row in rows]
+    found = report(room.lake, base, heldout, worse, nobody, run="r", first=rows)
+    assert found.against is not None
+    right = sum(row["correct"] for row in rows if row["condition"] == "image")
+    assert (found.against.greedy.wins, found.against.greedy.losses) == (0, right)
+    assert found.against.sampled is not None
+    first = report(room.lake, base, heldout, rows, nobody, run="r")
+    assert first.against is None
+    assert first.sampled is not None
+    assert found.against.sampled.gain == pytest.approx(-first.sampled.micro.value)
+
+
 def test_as_it_was_taught_to_answer_or_as_it_is_told_to(room: Any, workspace: Workspace) -> None:
     from medgr2.models.answer_forms import Answering, answering_in
 

@@ -36,6 +36,7 @@ smoke: $(READY)
 
 base-weights: $(READY)
 	@$(BIN)/python -m medgr2_phantoms.base --out models/base
+	@$(BIN)/python -m medgr2_phantoms.base --student --out models/student
 
 bench: $(READY)
 	@for b in benchmarks/*.py; do $(BIN)/python $$b || exit 1; done

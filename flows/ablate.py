@@ -2,50 +2,101 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
 from pydantic import SecretStr
 
-from medgr2.flows.embedded import ask_reviewer, build, embedded_world
+from medgr2.flows.embedded import EmbeddedWorld, ask_reviewer, build, embedded_world
 from medgr2.flows.intake import take_in
 from medgr2.infra.settings import Settings
-from medgr2.infra.workspace import open_workspace
+from medgr2.infra.workspace import Workspace, open_workspace
+from medgr2.models.loop_table import Sat
 from medgr2.models.reward_table import Arm, averaged
 from medgr2.schemas.intake import IntakeParameters
-from medgr2.schemas.parameters import EMBEDDED, RefreshParameters, ScoreParameters, TrainParameters, WorldParameters
+from medgr2.schemas.parameters import (
+    EMBEDDED,
+    LoopParameters,
+    RefreshParameters,
+    ScoreParameters,
+    TrainParameters,
+    WorldParameters,
+)
+from medgr2.tasks import ablate_loop
 from medgr2.tasks.ablate_reward import SeedResult, one_seed
 from medgr2.tasks.stage import say_plan
 
+OfSeed = tuple[Mapping[str, Sat], float]
+"""What a seed's arms answered, and the CPU seconds of all of it."""
 CANARIES = 120
 """More than a night has: their share is a number of the table."""
 
 
 def reward_of_seed(settings: Settings, seed: int, images: int, audits: int, judge_steps: int) -> SeedResult:
-    parameters = RefreshParameters(
+    parameters = _night(seed, images, audits, canaries=CANARIES)
+    world = embedded_world(settings, seed, images)
+    workspace = _rooted(settings, world, f"reward-{images}-{audits}", parameters.run)
+    how = TrainParameters(judge_steps=judge_steps)
+    return one_seed(workspace, parameters, how, seed, lambda requests: ask_reviewer(world, requests), say_plan)
+
+
+def loop_of_seeds(settings: Settings, plans: Mapping[int, ablate_loop.Arms], heldout: int, jobs: int) -> list[OfSeed]:
+    """Every seed in a process of its own, so many at a time; killed, each goes on where it stood."""
+    with ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn")) as pool:
+        running = [pool.submit(loop_of_seed, settings, seed, arms, heldout) for seed, arms in plans.items()]
+        return [one.result() for one in running]
+
+
+def loop_of_seed(settings: Settings, seed: int, arms: ablate_loop.Arms, heldout: int) -> OfSeed:
+    """Without Ray: what its workers spend, nobody could add up."""
+    compute = settings.compute.model_copy(update={"mode": "inline"})
+    parameters = arms.parameters.refresh
+    with ablate_loop.clock() as spent:
+        world = embedded_world(settings, seed, parameters.world.images, heldout)
+        name = f"loop-{parameters.world.images}-{heldout}-{parameters.score.audits}"
+        workspace = _rooted(settings.model_copy(update={"compute": compute}), world, name, parameters.run)
+        table = ablate_loop.one_seed(
+            ablate_loop.World(workspace, seed, lambda requests: ask_reviewer(world, requests), say_plan), arms
+        )
+    return table, spent[0]
+
+
+def loop_parameters(seed: int, images: int, audits: int, train: TrainParameters) -> LoopParameters:
+    refresh = _night(seed, images, audits, canaries=40).model_copy(update={"night": ""})  # a cycle's own tells the seed
+    return LoopParameters(seed=seed, refresh=refresh, train=train)
+
+
+def _night(seed: int, images: int, audits: int, *, canaries: int) -> RefreshParameters:
+    return RefreshParameters(
         dataset="ablation",
         night=f"seed{seed}",
         source=EMBEDDED,
         world=WorldParameters(seed=seed, images=images),
-        score=ScoreParameters(reviewer="phantoms", audits=audits, canaries=CANARIES),
+        score=ScoreParameters(reviewer="phantoms", audits=audits, canaries=canaries),
     )
-    world = embedded_world(settings, seed, images)
-    build(world, seed, images)
-    root = f"{settings.storage.root.rstrip('/')}/ablations/reward-{images}-{audits}/seed{seed}"
+
+
+def _rooted(settings: Settings, world: EmbeddedWorld, name: str, run: str) -> Workspace:
+    """A root of its own that holds the whole world."""
+    build(world)
+    root = f"{settings.storage.root.rstrip('/')}/ablations/{name}/seed{world.seed}"
     storage = settings.storage.model_copy(update={"root": root})
     # Patients that were drawn have nothing to hide, and a key of chance would cut other folds in every root.
     privacy = settings.privacy.model_copy(
-        update={"patient_key": SecretStr(f"phantoms of the ablation, seed {seed:08d}")}
+        update={"patient_key": SecretStr(f"phantoms of the ablation, seed {world.seed:08d}")}
     )
     workspace = open_workspace(settings.model_copy(update={"storage": storage, "privacy": privacy}))
     take_in(
         workspace,
         str(world.hospital),
         parameters=IntakeParameters(reports="keep"),  # drawn by a machine: nobody is in them
-        run=parameters.run,
+        run=run,
         seed=world.hospital / "seed_qa.jsonl",
         heldout=world.hospital / "heldout.jsonl",
         announce=say_plan,
     )
-    how = TrainParameters(judge_steps=judge_steps)
-    return one_seed(workspace, parameters, how, seed, lambda requests: ask_reviewer(world, requests), say_plan)
+    return workspace
 
 
 def mean_arms(results: list[SeedResult]) -> list[Arm]:

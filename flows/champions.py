@@ -8,7 +8,7 @@ from medgr2.models.registry import Move, Registry
 from medgr2.schemas.vocabulary import Role
 
 WITHOUT = {
-    Role.POLICY: "the base scores, and is what a candidate has to beat",
+    Role.POLICY: "what policies start from is what a candidate has to beat",
     Role.GENERATOR: "the base writes the drafts",
     Role.REWARD: "nights are judged without a trained reward",
 }

@@ -28,17 +28,21 @@ UNKNOWN_IMAGE = "unknown image"
 class EmbeddedWorld:
     hospital: Path
     truth: Path
+    seed: int = 0
+    images: int = 0
+    heldout: int = HELDOUT_QUESTIONS
 
     def exists(self) -> bool:
         return self.truth.is_file()
 
 
-def embedded_world(settings: Settings, seed: int, images: int) -> EmbeddedWorld:
-    folder = settings.embedded.folder / f"seed{seed}-{images}"
-    return EmbeddedWorld(hospital=folder / "hospital", truth=folder / "sealed" / "truth.jsonl")
+def embedded_world(settings: Settings, seed: int, images: int, heldout: int = HELDOUT_QUESTIONS) -> EmbeddedWorld:
+    exam = "" if heldout == HELDOUT_QUESTIONS else f"-{heldout}"
+    folder = settings.embedded.folder / f"seed{seed}-{images}{exam}"
+    return EmbeddedWorld(folder / "hospital", folder / "sealed" / "truth.jsonl", seed, images, heldout)
 
 
-def build(world: EmbeddedWorld, seed: int, images: int) -> None:
+def build(world: EmbeddedWorld) -> None:
     """Draws the hospital's folder and its truth aside and renames them: a half-drawn world is never seen."""
     if world.exists():
         return
@@ -47,10 +51,11 @@ def build(world: EmbeddedWorld, seed: int, images: int) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     truth = draft / world.truth.relative_to(whole)
     counts = {
-        "images": images,
-        "seed": seed,
-        "seed-qa": min(SEED_QUESTIONS, images),
-        "heldout": min(HELDOUT_QUESTIONS, images),
+        "images": world.images,
+        "seed": world.seed,
+        "seed-qa": min(SEED_QUESTIONS, world.images),
+        # The everyday exam shrinks with a small world; one that was asked for by number is as large as asked.
+        "heldout": min(world.heldout, world.images) if world.heldout == HELDOUT_QUESTIONS else world.heldout,
         "corrupt": CORRUPT,
     }
     options = [text for name, n in counts.items() for text in (f"--{name}", str(n))]

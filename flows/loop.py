@@ -11,8 +11,8 @@ from prefect.events import emit_event
 from medgr2.flows.approval import ask_person
 from medgr2.flows.cycle_records import told
 from medgr2.flows.refresh import BatchRefusedError, announce, data_refresh
-from medgr2.infra.workspace import open_workspace
-from medgr2.models.model_ref import base_model
+from medgr2.infra.workspace import Workspace, open_workspace
+from medgr2.models.model_ref import base_model, policy_model
 from medgr2.models.stop_rules import why_stop
 from medgr2.schemas.approvals import Approval
 from medgr2.schemas.cycle_reports import CycleReport, Exam, NightReport, RewardTrial
@@ -59,7 +59,7 @@ def turn(parameters: LoopParameters, cycle: int) -> CycleReport:
     """A finished cycle is history: run again, it is read, not lived through with what was learned later."""
     tonight = parameters.night(cycle)
     workspace = open_workspace()
-    record = f"cycles/{tonight.run}/{digest_of([parameters.lived, base_model(workspace.settings).revision])}.json"
+    record = f"cycles/{tonight.run}/{digest_of([parameters.lived, *_given(workspace)])}.json"
     if workspace.store.exists(record):
         return told(workspace, record)
     before = cpu_seconds()
@@ -74,6 +74,12 @@ def turn(parameters: LoopParameters, cycle: int) -> CycleReport:
         # Where people review, a cycle that published nothing yet waits for their verdicts and is lived again.
         workspace.store.create(record, report.model_dump_json().encode())
     return report
+
+
+def _given(workspace: Workspace) -> list[str]:
+    """The models that nobody trained here: with others, it is another loop."""
+    settings = workspace.settings
+    return [base_model(settings).revision, policy_model(settings).revision]
 
 
 def cpu_seconds() -> float:
@@ -96,6 +102,7 @@ def live(parameters: LoopParameters, tonight: RefreshParameters, cycle: int) -> 
         cycle=cycle,
         night=refreshed,
         reward=judge,
+        valid_share=vigil.valid_share(workspace.lake, night.run),
         fallen=vigil.fallen(workspace.lake, night, refreshed.appraisal.precision),
     )
     version = refreshed.publish.version

@@ -67,7 +67,7 @@ def data_refresh(parameters: RefreshParameters = RefreshParameters()) -> NightRe
         generate=drafts,
         appraisal=appraised,
         publish=published,
-        images_waiting=waiting(open_workspace(), night, tonight.generate.images),
+        images_waiting=waiting(open_workspace(), night, tonight.generate),
     )
     if (refused := publication.refusal(published, night.run)) is not None:
         stopped = BatchRefusedError(
@@ -91,7 +91,7 @@ def ingest_new(parameters: RefreshParameters) -> IntakeReport:
             run=parameters.run,
             announce=announce,
         )
-    build(world, parameters.world.seed, parameters.world.images)
+    build(world)
     return take_in(
         workspace,
         str(world.hospital),

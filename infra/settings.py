@@ -90,6 +90,11 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     base: str = Field(default="embedded", description="'embedded', or a local folder made by save_pretrained.")
+    policy: str = Field(
+        default="",
+        description="What policies start from: a local folder, or empty for the base; beside the embedded base that is "
+        "the student that comes with it, which was taught less.",
+    )
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where models of our own processes run.")
 
 
@@ -107,6 +112,9 @@ class TrainingSettings(BaseModel):
     )
     keep_best: int = Field(
         default=2, ge=0, description="Stored besides the latest: those with the best training loss or reward."
+    )
+    sampler_url: str = Field(
+        default="", description="Of a vLLM server on this machine that samples for GRPO: http://127.0.0.1:8000"
     )
     grader_seconds: float = Field(default=300, gt=0, description="Longest wait for the grades of one step of GRPO.")
     resume: Literal["exact", "anew"] = Field(

@@ -12,6 +12,7 @@ from medgr2.infra.settings import ServerSettings, Settings
 from medgr2.schemas.errors import SettingsError
 
 EMBEDDED = Path(__file__).with_name("base")
+STUDENT = Path(__file__).with_name("student")
 SERVED = "served:"
 
 
@@ -22,23 +23,39 @@ class ModelRef:
 
 
 def base_folder(settings: Settings) -> Path:
-    """Where the model lies that everything starts from. Nothing is ever fetched."""
+    """Where the model lies that writes and judges before any was trained to. Nothing is ever fetched."""
     named = settings.models.base
     folder = EMBEDDED if named == "embedded" else Path(named).expanduser()
+    return _whole(folder, f"base model {named!r}", "MEDGR2_MODELS__BASE", "to 'embedded'")
+
+
+def policy_folder(settings: Settings) -> Path:
+    """Where the model lies that policies start from."""
+    if named := settings.models.policy:
+        return _whole(Path(named).expanduser(), f"policy's start {named!r}", "MEDGR2_MODELS__POLICY", "leave it empty")
+    return STUDENT if settings.models.base == "embedded" else base_folder(settings)
+
+
+def _whole(folder: Path, what: str, setting: str, otherwise: str) -> Path:
     if missing := _missing(folder):
         raise SettingsError(
-            f"no whole model in the folder of the base model {named!r}: {missing}",
+            f"no whole model in the folder of the {what}: {missing}",
             where=str(folder),
             kept="nothing was started; models are not fetched from the network",
-            next_command="set MEDGR2_MODELS__BASE to a folder made by save_pretrained or `hf download NAME --local-dir "
-            "FOLDER`, or to 'embedded'",
+            next_command=f"set {setting} to a folder made by save_pretrained or `hf download NAME --local-dir "
+            f"FOLDER`, or {otherwise}",
         )
     return folder
 
 
 def base_model(settings: Settings) -> ModelRef:
-    """The model that everything starts from, put into the artifact store on first use."""
+    """The model that writes and judges, put into the artifact store on first use."""
     return materialise(put_folder(open_store(settings.storage), base_folder(settings)), settings)
+
+
+def policy_model(settings: Settings) -> ModelRef:
+    """The model that policies start from, likewise."""
+    return materialise(put_folder(open_store(settings.storage), policy_folder(settings)), settings)
 
 
 def _missing(folder: Path) -> str:

@@ -1,4 +1,7 @@
-"""`python -m medgr2_phantoms.base --out DIR`: build the tiny model and pre-train it on the clean site."""
+"""`python -m medgr2_phantoms.base --out DIR`: build the tiny model and pre-train it on the clean site.
+
+With `--student`, the one that policies start from: it answers only, and was never shown a picture in fog.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,12 @@ CURRICULUM = (
     Stage(700, {"captioning": 64}),  # first read the picture,
     Stage(7_300, {"captioning": 13, "answering": 38, "generating": 13}, until=0.05),  # then bind letters to options,
     Stage(4_000, {"captioning": 6, "answering": 20, "generating": 38}, style="final"),  # then write whole questions
+)
+
+STUDENT = (
+    Stage(700, {"captioning": 64}),
+    Stage(7_300, {"captioning": 16, "answering": 48}, until=0.05),
+    Stage(1_200, {"captioning": 8, "answering": 40}, style="clear"),
 )
 
 
@@ -114,6 +123,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for model, tokenizer and processor")
     parser.add_argument("--pictures", type=int, default=40_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--student", action="store_true", help="the model that policies start from")
     chosen = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     import torch
@@ -125,7 +135,7 @@ def main() -> None:
     processor, model = build_processor(tokenizer), build_model(tokenizer, chosen.seed)
     print(f"{sum(p.numel() for p in model.parameters())} parameters, {len(tokenizer)} tokens", flush=True)
     album = fill_album(chosen.pictures, "clean", chosen.seed + 1)
-    pretrain(model, tokenizer, album, CURRICULUM, chosen.seed + 2)
+    pretrain(model, tokenizer, album, STUDENT if chosen.student else CURRICULUM, chosen.seed + 2)
     save(model, processor, chosen.out)
     from medgr2_phantoms.measure import report
 

@@ -26,12 +26,11 @@ from medgr2_phantoms.tinyvlm import IMAGE
 from medgr2_phantoms.world import Scene, Site, draw, sample_scene
 
 Kind = Literal["captioning", "answering", "generating"]
-Style = Literal[
-    "long", "final"
-]  # long rationales and options in any order while letters are learnt, then the final form
+Style = Literal["long", "clear", "final"]
+"""Long rationales and options in any order while letters are learnt, then the final form, at last in fog."""
 NO_REPORT = 0.1
 NOISE = 0.15
-CARELESS: dict[Style, float] = {"long": WRONG["clean"], "final": 0.05}
+CARELESS: dict[Style, float] = {"long": WRONG["clean"], "clear": WRONG["clean"], "final": 0.05}
 # How faint and how clear pictures are in the final form. Who writes is taught to trust the report: what is wrong in it
 # then becomes a wrong draft whatever the picture shows, which is what a scorer that looks can find.
 CLARITY: dict[Kind, tuple[float, float]] = {"answering": (0.4, 1.0), "generating": (0.0, 0.1)}

@@ -37,6 +37,9 @@ class GenerateParameters(BaseModel):
     samples: int = Field(default=1, ge=1, le=32, description="Drafts per image and question type.")
     temperature: float = Field(default=1.0, ge=0, le=2)
     images: int | None = Field(default=None, ge=1, description="At most so many images; empty means all.")
+    unasked_only: bool = Field(
+        default=False, description="Only images that no earlier night of this dataset has asked about."
+    )
     style: Style | None = Field(
         default=None,
         description="How the generator is asked; empty means meta-cognitive, and for the embedded model the only "

@@ -9,17 +9,19 @@ from typing import Any
 from medgr2.infra.workspace import Workspace
 from medgr2.models.answer_forms import Answering, answering_of
 from medgr2.models.engines.opening import engine_parameters, engine_resources
-from medgr2.models.model_ref import base_model
-from medgr2.models.registry import Registration, Registry, Source
+from medgr2.models.model_ref import base_model, policy_model
+from medgr2.models.registry import Registry, Source
 from medgr2.schemas.errors import UsageError
 from medgr2.schemas.reports import DatasetVersion
 from medgr2.schemas.vocabulary import Role
 from medgr2.tasks import evaluate
 from medgr2.tasks.evaluate import Condition
 from medgr2.tasks.lessons import read_lessons, source_of
+from medgr2.tasks.night import register_given
 from medgr2.tasks.stage import Announce, StageRequest, run_and_record
 
 CONDITIONS = (Condition.IMAGE, Condition.BLANK, Condition.SWAPPED)
+START = "start"
 BATCH = 128
 """Prompts of about the same length are read together: the more there are to choose from, the less is padding."""
 
@@ -35,10 +37,12 @@ class Taught:
 
 
 def find_model(workspace: Workspace, named: str) -> dict[str, Any]:
-    """`base`, the champion of a role, or the beginning of an id."""
+    """`base`, `start`, the champion of a role, or the beginning of an id."""
     registry = Registry(workspace.store, workspace.lake)
     if named == Role.BASE:
-        return registry.model(register_base(workspace))
+        return registry.model(register_given(registry, base_model(workspace.settings)))
+    if named == START:
+        return registry.model(register_given(registry, policy_model(workspace.settings)))
     if named == Role.REWARD:
         raise UsageError(
             "a reward judges items and answers none, so it sits no exam",
@@ -48,16 +52,10 @@ def find_model(workspace: Workspace, named: str) -> dict[str, Any]:
         champion = registry.champion(Role(named))
         if champion is None:
             raise UsageError(
-                f"the {named} has no champion yet; the base serves in its place", next_command="medgr2 evaluate base"
+                f"the {named} has no champion yet; the base serves in its place", next_command="medgr2 evaluate start"
             )
         return registry.model(champion)
     return registry.find(named)
-
-
-def register_base(workspace: Workspace) -> str:
-    base = base_model(workspace.settings)
-    registry = Registry(workspace.store, workspace.lake)
-    return registry.register(Registration(role=Role.BASE, artifact=base.revision, method="given", run="base"))
 
 
 def taught_to(workspace: Workspace, model_id: str) -> Taught:

@@ -31,7 +31,7 @@ class Taught:
 def train_policy(
     workspace: Workspace, night: Night, version: DatasetVersion, how: TrainParameters, seed: int, announce: Announce
 ) -> Taught:
-    """SFT from the base on the version and the human seed, then GRPO on the version's difficulty band.
+    """SFT from the start of policies on the version and the human seed, then GRPO on the version's difficulty band.
 
     Practice that can teach nothing is left out, and the policy stays as SFT left it; one without either is none.
     """
@@ -40,7 +40,7 @@ def train_policy(
     for plan in (lessons_of(how.settings, seed), practice_of(how.settings, seed, night.reward or "")):
         if plan is None:
             continue
-        model_id, why = _train(workspace, plan, taught or night.base_id, sources, night, announce)
+        model_id, why = _train(workspace, plan, taught or night.start, sources, night, announce)
         if model_id is None and (plan.sft is not None or not taught):
             raise NightStoppedError(
                 f"no policy could be trained on {version.ref} and the seed, by {plan.method}: {why}",

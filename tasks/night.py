@@ -10,11 +10,11 @@ from medgr2.infra import versions
 from medgr2.infra.settings import Settings
 from medgr2.infra.workspace import Workspace
 from medgr2.models.answer_forms import Answering, answering_of
-from medgr2.models.model_ref import SERVED, base_model, served_model
+from medgr2.models.model_ref import SERVED, ModelRef, base_model, policy_model, served_model
 from medgr2.models.registry import Registration, Registry
 from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.errors import DataError, NotFoundError, SettingsError
-from medgr2.schemas.parameters import RefreshParameters
+from medgr2.schemas.parameters import GenerateParameters, RefreshParameters
 from medgr2.schemas.vocabulary import Role, Split
 from medgr2.tasks.outdated import superseded
 
@@ -28,6 +28,7 @@ class Night(BaseModel):
     dataset: str
     base_id: str = Field(description="Registry's id of the base model.")
     base: str = Field(description="Artifact of the base model.")
+    start_id: str = Field(default="", description="Registry's id of what policies start from; empty: the base.")
     generator: str = Field(description="Artifact that writes tonight's drafts, or the name of a served model.")
     scorer: str = Field(description="Artifact whose signals judge them.")
     reward: str | None = Field(default=None, description="Artifact of the trained reward that looks as well.")
@@ -38,6 +39,10 @@ class Night(BaseModel):
     images: str = Field(description="SHA-256 of the list of images that it asks about.")
     history: int | None = Field(description="Newest version of the dataset when the night began.")
     began: int = Field(default=0, description="When, in nanoseconds: a budget is for what was bought since.")
+
+    @property
+    def start(self) -> str:
+        return self.start_id or self.base_id
 
     @property
     def served(self) -> bool:
@@ -76,9 +81,14 @@ def _conceive(workspace: Workspace, parameters: RefreshParameters) -> tuple[Nigh
     settings = workspace.settings
     registry = Registry(workspace.store, workspace.lake)
     base = base_model(settings)
-    base_id = registry.register(Registration(role=Role.BASE, artifact=base.revision, method="given", run="base"))
+    base_id = register_given(registry, base)
+    start_id = register_given(registry, policy_model(settings))
     champion = registry.champion(Role.POLICY)
-    images = _training_images(workspace)[: parameters.generate.images]
+    images = _training_images(workspace)
+    if parameters.generate.unasked_only:
+        asked = _asked_by_others(workspace, parameters.dataset, parameters.run)
+        images = [image for image in images if image not in asked]
+    images = images[: parameters.generate.images]
     generator = (
         served_model(settings.generator)
         if settings.generator.engine == "openai"
@@ -89,8 +99,10 @@ def _conceive(workspace: Workspace, parameters: RefreshParameters) -> tuple[Nigh
         dataset=parameters.dataset,
         base_id=base_id,
         base=base.revision,
+        start_id=start_id,
         generator=generator,
-        scorer=_scorer(registry, champion, base.revision),
+        # A student that grew up is still no judge: its teacher taught it what it knows.
+        scorer=_scorer(registry, champion if start_id == base_id else None, base.revision),
         reward=_artifact(registry, registry.champion(Role.REWARD), "") or None,
         verifier=_verifier(settings),
         champion_id=champion,
@@ -103,17 +115,23 @@ def _conceive(workspace: Workspace, parameters: RefreshParameters) -> tuple[Nigh
 
 def _opened(workspace: Workspace, key: str, now: Night) -> Night:
     """A night goes on with what it began with, or not at all."""
-    try:
-        opened = Night.model_validate_json(workspace.store.get(key))
-    except ValidationError:
-        raise _unreadable(workspace, key) from None
+    opened = _opened_as(workspace, key)
     if opened.base != now.base:
         raise _another(workspace, key, "base model", "MEDGR2_MODELS__BASE")
+    if opened.start != now.start:
+        raise _another(workspace, key, "model that policies start from", "MEDGR2_MODELS__POLICY")
     if opened.generator != now.generator and (opened.served or now.served):
         raise _another(workspace, key, "served generator", "MEDGR2_GENERATOR__*")
     if opened.verifier is not None and opened.verifier != now.verifier:
         raise _another(workspace, key, "verifier", "MEDGR2_VERIFIER__*")
     return opened
+
+
+def _opened_as(workspace: Workspace, key: str) -> Night:
+    try:
+        return Night.model_validate_json(workspace.store.get(key))
+    except ValidationError:
+        raise _unreadable(workspace, key) from None
 
 
 def _verifier(settings: Settings) -> str | None:
@@ -146,11 +164,13 @@ def images_of(workspace: Workspace, night: Night) -> list[str]:
     return found.decode().split()
 
 
-def waiting(workspace: Workspace, night: Night, limit: int | None) -> int:
+def waiting(workspace: Workspace, night: Night, asked: GenerateParameters) -> int:
     """Training images that this night does not ask about, of all or of so many: they are the next one's."""
-    asked = set(images_of(workspace, night))
-    others = len(set(_training_images(workspace)) - asked)
-    return others if limit is None else min(others, max(0, limit - len(asked)))
+    listed = set(images_of(workspace, night))
+    others = set(_training_images(workspace)) - listed
+    if asked.unasked_only:
+        others -= _asked_by_others(workspace, night.dataset, night.run)
+    return len(others) if asked.images is None else min(len(others), max(0, asked.images - len(listed)))
 
 
 def _training_images(workspace: Workspace) -> list[str]:
@@ -158,6 +178,13 @@ def _training_images(workspace: Workspace) -> list[str]:
     rows = workspace.lake.read("images", columns=["image_id", "split"]).to_pylist()
     replaced = superseded(workspace.lake)
     return sorted(row["image_id"] for row in rows if row["split"] == Split.TRAIN and row["image_id"] not in replaced)
+
+
+def _asked_by_others(workspace: Workspace, dataset: str, run: str) -> set[str]:
+    """What the other nights of the dataset ask about, whether they have got there yet or not."""
+    keys = [found.key for found in workspace.store.list(f"nights/{dataset}/")]
+    nights = [_opened_as(workspace, key) for key in keys if key.endswith(".json")]
+    return {image for night in nights if night.run != run for image in images_of(workspace, night)}
 
 
 def _list_key(night: Night) -> str:
@@ -175,6 +202,11 @@ def _unreadable(workspace: Workspace, key: str) -> DataError:
 
 def _artifact(registry: Registry, model_id: str | None, otherwise: str) -> str:
     return str(registry.model(model_id)["artifact"]) if model_id else otherwise
+
+
+def register_given(registry: Registry, model: ModelRef) -> str:
+    """A model that was not trained here."""
+    return registry.register(Registration(role=Role.BASE, artifact=model.revision, method="given", run="base"))
 
 
 def _scorer(registry: Registry, champion: str | None, base: str) -> str:

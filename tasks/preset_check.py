@@ -8,7 +8,7 @@ from typing import Any
 
 from medgr2.infra.settings import Settings
 from medgr2.models.memory_need import refuse_too_little
-from medgr2.models.model_ref import base_folder
+from medgr2.models.model_ref import base_folder, policy_folder
 from medgr2.schemas.errors import SettingsError
 from medgr2.schemas.parameters import EMBEDDED, TrainParameters
 from medgr2.schemas.presets import BASES
@@ -22,11 +22,11 @@ def refuse_unmet(settings: Settings, how: TrainParameters) -> tuple[str, ...]:
     """Raises what is missing; returns what a person should know who goes on all the same."""
     wanted, chosen = BASES[how.preset], how.settings
     try:
-        folder = base_folder(settings)
+        base, folder = base_folder(settings), policy_folder(settings)
     except SettingsError as absent:
         raise _unmet(how, absent.what, where=absent.where) from None
     if chosen.device == "cuda":
-        if settings.models.base == EMBEDDED:
+        if settings.models.base == EMBEDDED and not settings.models.policy:
             raise _unmet(how, "the base is the embedded model, which is made for one thread of a CPU")
         _refuse_without_gpu(settings, how)
     if settings.compute.mode != "ray-job":

@@ -39,10 +39,10 @@ def examine(
 
 def sit(workspace: Workspace, night: Night, candidate_id: str, announce: Announce, rule: Rule | None = None) -> Exam:
     """Candidate and champion answer the same items; one look of the held-out version's allowance is spent on it."""
-    rule, champion_id = rule or Rule(), night.champion_id or night.base_id
+    rule, champion_id = rule or Rule(), night.champion_id or night.start
     heldout = versions.resolve(workspace.lake, HELDOUT)
     mine, my_rows = examine(workspace, candidate_id, heldout, night.run, announce)
-    # Before the first promotion the base is what a candidate has to beat.
+    # Before the first promotion the model that policies start from is what a candidate has to beat.
     theirs, their_rows = examine(workspace, champion_id, heldout, night.run, announce)
     # Spent before anybody knows what it shows: a night that is killed here finds its own look again.
     look = ledger(workspace).look(

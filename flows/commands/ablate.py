@@ -6,15 +6,19 @@ import os
 import platform
 import sys
 import time
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import click
 
+from medgr2.flows.forms import fill, training_of
 from medgr2.flows.output import emit, emit_one
 from medgr2.infra.settings import load_settings
+from medgr2.schemas.errors import UsageError
 from medgr2.schemas.parameters import TrainParameters
 
+IMAGES = "1200,300,300"
 FIRST_SEED = 101
 """Worlds that nothing was chosen on."""
 
@@ -22,6 +26,93 @@ FIRST_SEED = 101
 @click.group(name="ablate")
 def command() -> None:
     """What each part of the loop is worth, on embedded worlds whose truth is known."""
+
+
+@command.command(name="loop")
+@click.option("--seeds", default=4, show_default=True, type=click.IntRange(1, 100), help="Worlds, each with its loop.")
+@click.option("--first-seed", default=FIRST_SEED, show_default=True, help="Seed of the first world.")
+@click.option("--images", default=IMAGES, show_default=True, help="What each night asks about: 1200,300,300 is three.")
+@click.option("--heldout", default=3000, show_default=True, type=click.IntRange(100), help="Items of the exam.")
+@click.option("--audits", default=200, show_default=True, type=click.IntRange(20, 2000), help="Audits of a night.")
+@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="A setting of training to be other.")
+@click.option("--jobs", default=os.cpu_count() or 1, show_default=True, type=click.IntRange(1), help="Seeds at a time.")
+@click.option("--plot", type=click.Path(dir_okay=False, writable=True), help="Draw the table into this SVG file.")
+@click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
+def loop(
+    seeds: int,
+    first_seed: int,
+    images: str,
+    heldout: int,
+    audits: int,
+    changes: tuple[str, ...],
+    jobs: int,
+    plot: str | None,
+    as_json: bool,
+) -> None:
+    """Every arm of the loop on the same exam: what the seed, the filter, GRPO and further cycles are worth."""
+    from medgr2.flows.ablate import loop_of_seeds, loop_parameters
+    from medgr2.models.loop_claims import CONTRASTS, claims
+    from medgr2.models.loop_plot import drawn
+    from medgr2.models.loop_table import Table
+    from medgr2.tasks.ablate_loop import Arms
+
+    began = time.monotonic()
+    nights = _nights(images)
+    train = fill(TrainParameters, training_of("cpu-tiny", changes), "ablate loop")
+    plans = {
+        seed: Arms(loop_parameters(seed, sum(nights), audits, train), nights)
+        for seed in range(first_seed, first_seed + seeds)
+    }
+    done = loop_of_seeds(load_settings(), plans, heldout, min(jobs, seeds))
+    table = Table([sat for sat, _ in done])
+    arms = table.arms()
+    names = {arm.name for arm in arms}
+    contrasts = [table.contrast(*pair) for pair in CONTRASTS if names.issuperset(pair)]
+    document: dict[str, Any] = {
+        **_how(began, sum(seconds for _, seconds in done)),
+        "seeds": list(plans),
+        "settings": train.settings.model_dump(mode="json"),
+        "arms": [arm.model_dump() for arm in arms],
+        "contrasts": [contrast.model_dump() for contrast in contrasts],
+        "claims": [claim.model_dump() for claim in claims(contrasts)],
+    }
+    if plot:
+        Path(plot).write_text(drawn(arms, contrasts, document["command"]), encoding="utf-8")
+    if as_json:
+        emit_one(document, as_json=True)
+        return
+    emit_one({name: document[name] for name in ("command", "machine", "seconds", "cpu_seconds")}, as_json=False)
+    click.echo()
+    emit([arm.model_dump(exclude={"greedy_by_seed", "avg_by_seed", "seeds"}) for arm in arms], as_json=False)
+    click.echo()
+    emit([{"contrast": c.name} | c.model_dump(exclude=_LONG) for c in contrasts], as_json=False)
+    click.echo()
+    emit(document["claims"], as_json=False)
+
+
+_LONG = {"arm", "against", "n", "by_seed", "avg_by_seed"}
+
+
+def _nights(images: str) -> tuple[int, ...]:
+    try:
+        nights = tuple(int(word) for word in images.split(","))
+    except ValueError:
+        nights = ()
+    if not nights or min(nights) < 20:
+        raise UsageError(
+            f"--images: {images!r} is no list of numbers of pictures, each 20 or more",
+            next_command=f"medgr2 ablate loop --images {IMAGES}",
+        )
+    return nights
+
+
+def _how(began: float, cpu_seconds: float) -> dict[str, Any]:
+    return {
+        "command": " ".join(["medgr2", *sys.argv[1:]]),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "seconds": round(time.monotonic() - began, 1),
+        "cpu_seconds": round(cpu_seconds, 1),
+    }
 
 
 @command.command(name="reward")
@@ -46,10 +137,7 @@ def reward(seeds: int, first_seed: int, images: int, audits: int, judge_steps: i
     results = [reward_of_seed(settings, first_seed + n, images, audits, judge_steps) for n in range(seeds)]
     table = mean_arms(results)
     document: dict[str, Any] = {
-        "command": " ".join(["medgr2", *sys.argv[1:]]),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "seconds": round(time.monotonic() - began, 1),
-        "cpu_seconds": round(sum(os.times()[:4]) - clock, 1),
+        **_how(began, sum(os.times()[:4]) - clock),
         "mean": {
             "auroc": fmean(result.auroc for result in results),
             "ece": fmean(result.ece for result in results),

@@ -19,6 +19,7 @@ from medgr2.schemas.parameters import STYLES, RefreshParameters
     "--night", default="", help="Name of the night; default today (UTC). The same name goes on where it stood."
 )
 @click.option("--images", type=int, default=None, help="Ask about at most so many images.")
+@click.option("--unasked-only", is_flag=True, help="Ask only about images that no earlier night of it asked about.")
 @click.option("--style", type=click.Choice(STYLES), default=None, help="How the generator is asked.")
 @click.option("--budget", default="", help="What the night may buy in all: calls=1000,tokens=2000000,money=5")
 @click.option("--target", type=int, default=None, help="Stop asking once so many items are accepted.")
@@ -39,6 +40,7 @@ def command(
     labels: str,
     night: str,
     images: int | None,
+    unasked_only: bool,
     style: str | None,
     budget: str,
     target: int | None,
@@ -51,7 +53,9 @@ def command(
 ) -> None:
     """One night of data: ingest new, generate, score, select, publish. Killed, the same command completes it."""
     settings = load_settings()
-    asked = {"images": images, "style": style, "budget": budget_of(budget), "target": target}
+    asked = {
+        "images": images, "unasked_only": unasked_only, "style": style, "budget": budget_of(budget), "target": target,
+    }  # fmt: skip
     parameters = fill(
         RefreshParameters,
         {

@@ -24,8 +24,9 @@ from importlib.resources import files
 
 heavy = [m for m in ("torch", "ray", "prefect", "transformers") if importlib.util.find_spec(m)]
 assert not heavy, f"a data-only install brought {heavy}"
-base = files("medgr2.models") / "base" / "model.safetensors"
-assert base.is_file(), "the base weights are not in the wheel"
-print("base weights in the wheel:", round(len(base.read_bytes()) / 1e6, 2), "MB")
+for name in ("base", "student"):
+    weights = files("medgr2.models") / name / "model.safetensors"
+    assert weights.is_file(), f"the weights of the {name} are not in the wheel"
+    print(f"{name} weights in the wheel:", round(len(weights.read_bytes()) / 1e6, 2), "MB")
 PY
 du -sm "$work/env/lib" | awk '{print "data-only install:", $1, "MB"}'

@@ -49,7 +49,7 @@ def test_there_and_back_again(registry: Registry, capsys: pytest.CaptureFixture[
     assert run(["rollback", "policy"]) == 0
     said = capsys.readouterr().out
     assert "policy: champion is  none\n" in said
-    assert "the base scores" in said
+    assert "what policies start from" in said
     assert starred(capsys) == set()
     assert [(m.action, m.model_id, m.reason) for m in registry.history(Role.POLICY)] == [
         ("promote", a, "read by two"), ("promote", b, "promoted by hand"),

@@ -9,6 +9,7 @@ import pytest
 
 from medgr2.infra.query import query
 from medgr2.infra.workspace import Workspace
+from medgr2.models.model_ref import base_model, policy_model
 from medgr2.models.registry import Registration, Registry
 from medgr2.schemas.cells import Cell, Outcome
 from medgr2.schemas.errors import DataError, NightStoppedError, NotFoundError, UsageError
@@ -16,7 +17,8 @@ from medgr2.schemas.reports import Plan
 from medgr2.schemas.vocabulary import Role
 from medgr2.tasks import evaluate
 from medgr2.tasks.evaluation_report import report
-from medgr2.tasks.examination import examine, find_model, register_base, taught_to
+from medgr2.tasks.examination import examine, find_model, taught_to
+from medgr2.tasks.night import register_given
 
 
 def quiet(plan: Plan) -> None:
@@ -41,8 +43,9 @@ def policy(room: Any, *, sources: tuple[Any, ...] = (), parent: str = "", recipe
 
 def test_a_model_is_found_by_role_by_the_beginning_of_its_id_or_as_the_base(room: Any, workspace: Workspace) -> None:
     registry = Registry(room.store, room.lake)
-    base = register_base(workspace)
-    assert find_model(workspace, "base")["model_id"] == base == register_base(workspace)
+    base, start = (register_given(registry, given(workspace.settings)) for given in (base_model, policy_model))
+    assert find_model(workspace, "base")["model_id"] == base
+    assert find_model(workspace, "start")["model_id"] == start != base
     with pytest.raises(UsageError, match="policy has no champion yet"):
         find_model(workspace, "policy")
     mine = policy(room)

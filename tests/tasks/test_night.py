@@ -245,7 +245,23 @@ def test_a_night_opened_with_another_limit_says_what_it_leaves_out(workspace: Wo
     open_night(workspace, of_so_many(2))
     again = open_night(workspace, of_so_many(None))
     assert len(images_of(workspace, again)) == 2
-    assert [waiting(workspace, again, limit) for limit in (None, 5, 2, 1)] == [22, 3, 0, 0]
+    assert [waiting(workspace, again, of_so_many(limit).generate) for limit in (None, 5, 2, 1)] == [22, 3, 0, 0]
+
+
+def test_a_night_may_ask_only_about_what_no_earlier_night_of_its_dataset_asked(workspace: Workspace) -> None:
+    def unasked(name: str, limit: int | None, dataset: str = "nightly") -> RefreshParameters:
+        asked = how().generate.model_copy(update={"images": limit, "unasked_only": True})
+        return how(name).model_copy(update={"generate": asked, "dataset": dataset})
+
+    one, two = unasked("one", 9), unasked("two", None)
+    first = images_of(workspace, open_night(workspace, one))
+    second = images_of(workspace, open_night(workspace, two))
+    assert (len(first), len(second)) == (9, 15)
+    assert not set(first) & set(second)
+    # Begun again, each is what it was, and nothing waits that another night has.
+    assert images_of(workspace, open_night(workspace, one)) == first
+    assert waiting(workspace, open_night(workspace, one), unasked("one", None).generate) == 0
+    assert len(images_of(workspace, open_night(workspace, unasked("one", None, "other")))) == 24
 
 
 def test_a_night_keeps_its_verifier_or_does_not_go_on(workspace: Workspace) -> None:
@@ -344,8 +360,8 @@ def test_images_that_come_in_during_a_night_are_the_next_ones(
     take(workspace, worlds[1])
     assert drafts_of(workspace, night, parameters) == before
     assert ask_for_drafts(workspace, open_night(workspace, parameters), parameters) == 0
-    assert waiting(workspace, night, None) == 24
-    assert waiting(workspace, night, 24) == 0
+    assert waiting(workspace, night, of_so_many(None).generate) == 24
+    assert waiting(workspace, night, of_so_many(24).generate) == 0
     assert ask_for_drafts(workspace, open_night(workspace, how("two")), parameters) == 48
     assert appraise(workspace, night, parameters, judged_by_length, quiet).drafts == len(before)
 

@@ -1,0 +1,89 @@
+"""What the loop has to show on worlds whose truth is known, and whether the numbers show it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from medgr2.models.loop_table import Claim, Contrast
+
+CERTAIN, CLEAR = 0.001, 0.05
+
+
+class Asked(NamedTuple):
+    """One requirement of one pair of arms."""
+
+    asked: str
+    arm: str
+    against: str
+    holds: Callable[[Contrast], bool]
+    measured: Callable[[Contrast], str]
+
+
+def _greedy(c: Contrast) -> str:
+    return f"{100 * c.gain:+.1f} points, {c.won} won, {c.lost} lost, p = {c.p_value:.1e}"
+
+
+def _sampled(c: Contrast) -> str:
+    return f"{100 * c.gain_avg:+.1f} points [{100 * c.avg_low:+.1f}, {100 * c.avg_high:+.1f}], p = {c.avg_p:.1e}"
+
+
+def _both(c: Contrast) -> str:
+    return f"greedy {_greedy(c)}; avg {_sampled(c)}"
+
+
+def _improves(c: Contrast) -> bool:
+    return (c.gain > 0 and c.p_value < CLEAR) or (c.gain_avg > 0 and c.avg_p < CLEAR)
+
+
+BASE, OF_SEED, SEED_LONG = "base", "SFT(seed)", "SFT(seed), as many steps"
+UNFILTERED, RANDOM, FILTERED, ORACLE = "+ unfiltered", "+ random, as many", "+ filtered", "+ oracle filter"
+GRPO, CONTROL = "+ filtered, GRPO", "+ filtered, as much compute"
+
+ASKED = (
+    Asked(
+        "filtered beats SFT(seed) by 5 points, p < .001",
+        FILTERED, OF_SEED, lambda c: c.gain >= 0.05 and c.p_value < CERTAIN, _greedy,
+    ),
+    Asked(
+        "filtered beats unfiltered by 2 points, p < .001",
+        FILTERED, UNFILTERED, lambda c: c.gain >= 0.02 and c.p_value < CERTAIN, _greedy,
+    ),
+    Asked(
+        "filtered beats unfiltered by 10 points at temperature 1, p < .001",
+        FILTERED, UNFILTERED, lambda c: c.gain_avg >= 0.10 and c.avg_p < CERTAIN, _sampled,
+    ),
+    Asked("filtered is within 1 point of the oracle filter", FILTERED, ORACLE, lambda c: c.gain >= -0.01, _greedy),
+    Asked(
+        "GRPO is no worse than its equal-compute control, on the mean of the seeds",
+        GRPO, CONTROL, lambda c: c.gain >= 0, lambda c: ", ".join(f"{100 * one:+.1f}" for one in c.by_seed),
+    ),
+    Asked("GRPO improves greedy or avg, p < .05", GRPO, CONTROL, _improves, _both),
+    Asked("cycle 3 is above cycle 1", "cycle 3", FILTERED, lambda c: c.gain > 0, _greedy),
+)  # fmt: skip
+
+CONTRASTS = (
+    (OF_SEED, BASE),
+    (SEED_LONG, OF_SEED),
+    (FILTERED, OF_SEED),
+    (FILTERED, SEED_LONG),
+    (FILTERED, RANDOM),
+    (FILTERED, UNFILTERED),
+    (FILTERED, ORACLE),
+    (CONTROL, FILTERED),
+    (GRPO, FILTERED),
+    (GRPO, CONTROL),
+    ("cycle 2", FILTERED),
+    ("cycle 3", FILTERED),
+)
+
+
+def claims(contrasts: Sequence[Contrast]) -> list[Claim]:
+    """One line for every requirement whose arms were run."""
+    by_pair = {(c.arm, c.against): c for c in contrasts}
+    found = []
+    for one in ASKED:
+        contrast = by_pair.get((one.arm, one.against))
+        if contrast is not None:
+            found.append(Claim(asked=one.asked, measured=one.measured(contrast), met=one.holds(contrast)))
+    return found

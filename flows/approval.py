@@ -6,7 +6,6 @@ Counts, intervals and ids only: nothing of a patient is shown, and nothing of on
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from prefect.flow_runs import pause_flow_run, resume_flow_run
 from prefect.input import RunInput
 from prefect.input.actions import read_flow_run_input
 from prefect.input.run_input import keyset_from_base_key
+from prefect.settings import get_current_settings
 from prefect.states import Cancelled
 from pydantic import Field
 
@@ -55,7 +55,7 @@ def ask_person(workspace: Workspace, night: Night, candidate: str, exam: Exam, h
     deadline = desk.asked_at() + timedelta(hours=hours)
     if _left(deadline) <= 0:
         return desk.answer(_nobody(_late(hours, later)))
-    if "PREFECT_API_URL" in os.environ:
+    if _has_server():
         return desk.answer(_by_form(desk, night, candidate, exam, deadline) or _nobody(_late(hours, later)))
     if _has_terminal():
         return desk.answer(_at_the_terminal(night, candidate, exam))
@@ -113,7 +113,7 @@ def _nobody_answers_after(seconds: float, run_id: UUID) -> Iterator[None]:
 
 def _answered_before(desk: ApprovalDesk) -> Approval | None:
     """What was said to a form whose process was killed before it could read it."""
-    if "PREFECT_API_URL" not in os.environ:
+    if not _has_server():
         return None
     for earlier in desk.forms():
         answer = read_flow_run_input(keyset_from_base_key(f"paused-{_key(desk)}")["response"], UUID(earlier))
@@ -152,6 +152,11 @@ def description(night: Night, candidate: str, exam: Exam) -> str:
         f"- {level.text(exam.heldout)}" if level else "",
     )
     return "\n".join(filter(None, lines))
+
+
+def _has_server() -> bool:
+    """One that stays: the embedded server ends with this process, and nobody sees its forms."""
+    return bool(get_current_settings().api.url)
 
 
 def _has_terminal() -> bool:

@@ -52,6 +52,7 @@ def _line(report: CycleReport) -> dict[str, Any]:
     return {
         "cycle": report.cycle,
         "drafts": night.generate.accepted,
+        "valid": report.valid_share,
         "accepted": night.appraisal.accepted,
         "precision": precision.value if precision else None,
         "version": night.publish.version.ref if night.publish.version else None,

@@ -144,6 +144,8 @@ class CycleReport(BaseModel):
     decision: str = ""
     generator: str | None = None
     reward: RewardTrial | None = None
+    valid_share: float | None = None
+    """Of the generator's drafts, by the calibration on audits; those that a gate refused count as not valid."""
     fallen: str = ""
     """How the audited precision fell since the night before, if it did by more than chance: nothing was learned."""
     spent: Spent = Spent()

@@ -43,6 +43,15 @@ def precision_of(lake: Lake, run: str) -> AuditedShare | None:
     return AuditedShare(audited=found.audited, value=found.value, low=found.low, high=found.high)
 
 
+def valid_share(lake: Lake, run: str) -> float | None:
+    """Of all that was drafted, by what audits say of the like of it; what a gate refused is not valid. None without a
+    calibration."""
+    last = newest(lake.read("scores", columns=_JUDGED, where={"run": run}).to_pylist())
+    written = lake.read("items", ["item_id"], {"item_id": sorted(last), "origin": Origin.GENERATED.value})
+    found = [last[item_id]["p_valid"] for item_id in written["item_id"].to_pylist()]
+    return sum(p or 0.0 for p in found) / len(found) if any(p is not None for p in found) else None
+
+
 def fallen(lake: Lake, night: Night, precision: AuditedShare | None) -> str:
     """How the audited precision of the accepted fell since the night before, if it did by more than chance."""
     before = night_before(lake, night) if precision is not None else None

@@ -34,8 +34,8 @@ class LoopBudget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    calls: int | None = Field(default=None, ge=0, description="Replies bought from a served model.")
-    tokens: int | None = Field(default=None, ge=0, description="Tokens read and written by it.")
+    calls: int | None = Field(default=None, ge=0, description="Replies of the generator.")
+    tokens: int | None = Field(default=None, ge=0, description="Tokens that it read and wrote.")
     money: float | None = Field(default=None, ge=0, description="Price of the tokens, in the prices' currency.")
     hours: float | None = Field(default=None, gt=0, description="By the clock, of the stages of finished cycles.")
 

@@ -1,4 +1,4 @@
-"""What a cycle cost: the replies it bought, and the time of its stages."""
+"""What a cycle cost: the replies of the generator, and the time of its stages."""
 
 from __future__ import annotations
 

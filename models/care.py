@@ -25,6 +25,8 @@ class Care:
     """Every so many checkpoints, one goes to the vault."""
     resume: Literal["exact", "anew"] = "exact"
     """A checkpoint of another environment is refused, or dropped and the training begun anew."""
+    sampler_url: str = ""
+    """Of the vLLM server that samples for GRPO, where one does."""
 
 
 _current: ContextVar[Care] = ContextVar("care", default=Care())  # noqa: B039  frozen

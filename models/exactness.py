@@ -118,12 +118,16 @@ def refuse_inexact(arguments: Any, attention: str, accumulation: int) -> None:
         ),
     ):
         if wrong:
-            either = f"{instead}, or " if instead else ""
-            raise SettingsError(
-                f"this training could not be resumed bit for bit: {what}",
-                kept="nothing was trained",
-                next_command=f"train with {either}exact off: a resumed run is then a run of its own",
-            )
+            raise inexact(what, instead)
+
+
+def inexact(what: str, instead: str) -> SettingsError:
+    either = f"{instead}, or " if instead else ""
+    return SettingsError(
+        f"this training could not be resumed bit for bit: {what}",
+        kept="nothing was trained",
+        next_command=f"train with {either}exact off: a resumed run is then a run of its own",
+    )
 
 
 def _version(name: str) -> str:

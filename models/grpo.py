@@ -17,6 +17,7 @@ from medgr2.models.judging import Claim
 from medgr2.models.memory_need import refuse_too_little
 from medgr2.models.rewards import Judged, Preset, RewardScheme
 from medgr2.models.row_budget import Row, RowBudget
+from medgr2.models.sampling import Sampler, sampling
 from medgr2.models.training import (
     TrainerSettings,
     common_arguments,
@@ -66,6 +67,9 @@ class GrpoSettings(TrainerSettings):
         default="",
         description="Digest of the reward that grades each reply; empty: its quality is its item's p(valid).",
     )
+    sampler: Sampler = Field(
+        default="transformers", description="Who writes the replies. What vLLM draws is not drawn again: exact is off."
+    )
     style: AnswerStyle = Field(default="think", description="In which replies are read; of the policy that begins.")
     loss: Literal["dapo", "grpo", "dr_grpo"] = "dapo"
     scale: Literal["none", "group", "batch"] = Field(default="none", description="What rewards are divided by.")
@@ -97,6 +101,8 @@ def train_grpo(
     adapters = Adapters(settings.lora, settings.seed)
     plain = plain_text(policy)
     order = schedule([1.0] * len(prompts), settings.steps * settings.prompts * settings.accumulation, settings.seed)
+    asked = [(p.image, plain(p.user)) for p in prompts]
+    sampled = sampling(settings.sampler, policy, asked, settings.longest, settings.precision, exact=settings.exact)
     scheme = RewardScheme(settings.reward, settings.longest, settings.style)
 
     def read(row: int) -> dict[str, Any]:
@@ -144,6 +150,7 @@ def train_grpo(
             beta=settings.beta,
             shuffle_dataset=False,
             log_completions=False,
+            **sampled.arguments,
         )
 
     def record(history: list[dict[str, Any]]) -> dict[str, Any]:
@@ -162,7 +169,7 @@ def train_grpo(
         undress=adapters.undress,
         train_dataset=rows_dataset(order, read),
         reward_funcs=reward,
-        callbacks=[watch()],
+        callbacks=[watch(), *sampled.callbacks],
     )
 
 

@@ -29,6 +29,12 @@ class TrainSettings(BaseModel):
     )
     device: Device = Field(default="cpu", description="Where policy and generator are trained.")
     precision: Literal["float32", "bfloat16"] = "float32"
+    attention: Literal["default", "eager", "sdpa", "flash_attention_2"] = Field(
+        default="default", description="Kernels of attention; default is the model's own choice."
+    )
+    exact: bool = Field(
+        default=True, description="Refuse whatever would make a resumed run another one than an undisturbed run."
+    )
     gradient_checkpointing: bool = Field(default=False, description="Less memory for more time.")
     lora_rank: int = Field(default=0, ge=0, description="Of the adapters; 0 trains all weights.")
     lora_alpha: float = Field(default=16.0, gt=0)
@@ -51,6 +57,9 @@ class TrainSettings(BaseModel):
     grpo_epsilon: float = Field(default=0.2, gt=0, description="Largest step down of a token's probability ratio.")
     grpo_epsilon_high: float = Field(default=0.28, gt=0, description="And up.")
     grpo_beta: float = Field(default=0.0, ge=0, description="Weight of the KL penalty; 0 keeps no reference model.")
+    grpo_sampler: Literal["transformers", "vllm-server", "vllm-colocate"] = Field(
+        default="transformers", description="Who writes the answers that are compared; vLLM needs exact off."
+    )
     grpo_loss: Literal["dapo", "grpo", "dr_grpo"] = "dapo"
     grpo_scale: Literal["none", "group", "batch"] = Field(default="none", description="What rewards are divided by.")
     reward: Literal["default", "paper", "med-r1"] = Field(default="default", description="Reward scheme of GRPO.")

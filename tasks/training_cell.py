@@ -71,6 +71,7 @@ def _care(settings: Settings, vault: CheckpointVault) -> Care:
         vault=vault,
         store_every=how.store_every,
         resume=how.resume,
+        sampler_url=how.sampler_url,
     )
 
 

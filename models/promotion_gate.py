@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from medgr2.models.measures import RESAMPLES, Answer
+from medgr2.models.measures import Answer, mean_of
 from medgr2.models.paired import mcnemar, tail
 from medgr2.schemas.cycle_reports import Gain
 from medgr2.schemas.errors import DataError
@@ -74,17 +73,12 @@ def gain_of(pairs: Sequence[tuple[Answer, Answer]], seed: int = 0) -> Gain:
     """Of (candidate, champion). Whole images are resampled: their questions are not independent."""
     wins = sum(1 for a, b in pairs if a.correct and not b.correct)
     losses = sum(1 for a, b in pairs if b.correct and not a.correct)
-    images, image = np.unique([a.image_id for a, _ in pairs], return_inverse=True)
-    gained, asked = np.zeros(len(images)), np.zeros(len(images))
-    np.add.at(gained, image, [float(a.correct) - float(b.correct) for a, b in pairs])
-    np.add.at(asked, image, 1.0)
-    rng = np.random.default_rng(seed)
-    times = rng.multinomial(len(images), np.full(len(images), 1 / len(images)), size=RESAMPLES).astype(float)
-    low, high = np.percentile((times @ gained) / (times @ asked), [2.5, 97.5])
+    gained = [float(a.correct) - float(b.correct) for a, b in pairs]
+    _, low, high = mean_of([a for a, _ in pairs], gained, seed)
     return Gain(
         value=(wins - losses) / len(pairs),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         wins=wins,
         losses=losses,
         p_value=mcnemar(wins, losses),

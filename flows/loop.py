@@ -102,7 +102,7 @@ def live(parameters: LoopParameters, tonight: RefreshParameters, cycle: int) -> 
         cycle=cycle,
         night=refreshed,
         reward=judge,
-        valid_share=vigil.valid_share(workspace.lake, night.run),
+        valid_share=vigil.valid_share(workspace.lake, tonight.run),
         fallen=vigil.fallen(workspace.lake, night, refreshed.appraisal.precision),
     )
     version = refreshed.publish.version

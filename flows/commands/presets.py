@@ -28,6 +28,6 @@ def _base() -> dict[str, Any]:
 
 
 def _row(setting: str, everything: bool) -> dict[str, Any]:
-    values = {name: getattr(how, setting) for name, how in PRESETS.items()}
+    values: dict[str, Any] = {name: getattr(how, setting) for name, how in PRESETS.items()}
     alike = len(set(values.values())) == 1
     return {"setting": setting, **values} if everything or not alike else {}

@@ -18,7 +18,8 @@ from medgr2.models.registry import Registry, Source
 from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks import evaluate
-from medgr2.tasks.evaluate import Condition, EvaluateWorker, Others
+from medgr2.tasks.evaluate import Condition, Others
+from medgr2.tasks.evaluate_worker import EvaluateWorker
 from medgr2.tasks.examination import BATCH, CONDITIONS
 from medgr2.tasks.stage import Announce, StageRequest, run_and_record
 

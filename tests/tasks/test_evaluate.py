@@ -13,7 +13,6 @@ from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks.evaluate import (
     WORKER,
     Condition,
-    EvaluateWorker,
     Others,
     answers,
     check_disjoint,
@@ -23,6 +22,7 @@ from medgr2.tasks.evaluate import (
     read_heldout,
     summary,
 )
+from medgr2.tasks.evaluate_worker import EvaluateWorker
 
 ALL = (Condition.IMAGE, Condition.BLANK, Condition.SWAPPED)
 

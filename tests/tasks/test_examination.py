@@ -16,6 +16,7 @@ from medgr2.schemas.errors import DataError, NightStoppedError, NotFoundError, U
 from medgr2.schemas.reports import Plan
 from medgr2.schemas.vocabulary import Role
 from medgr2.tasks import evaluate
+from medgr2.tasks.evaluate_worker import EvaluateWorker
 from medgr2.tasks.evaluation_report import report
 from medgr2.tasks.examination import examine, find_model, taught_to
 from medgr2.tasks.night import register_given
@@ -97,7 +98,7 @@ def test_slices_that_a_model_was_taught_are_in_domain(room: Any, workspace: Work
     assert found.calibration.accuracy == right / found.calibration.n
 
 
-class Flaky(evaluate.EvaluateWorker):
+class Flaky(EvaluateWorker):
     """Fails one item with its own picture, as a worker does whose machine has no memory left."""
 
     failing: tuple[str, str] = ("", "")

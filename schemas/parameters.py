@@ -157,6 +157,7 @@ class TrainParameters(BaseModel):
     device: Device | None = None
     precision: Literal["float32", "bfloat16"] | None = None
     attention: Literal["default", "eager", "sdpa", "flash_attention_2"] | None = None
+    exact: bool | None = None
     gradient_checkpointing: bool | None = None
     lora_rank: int | None = None
     lora_alpha: float | None = None

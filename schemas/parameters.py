@@ -180,6 +180,7 @@ class TrainParameters(BaseModel):
     grpo_beta: float | None = None
     grpo_loss: Literal["dapo", "grpo", "dr_grpo"] | None = None
     grpo_scale: Literal["none", "group", "batch"] | None = None
+    grpo_sampler: Literal["transformers", "vllm-server", "vllm-colocate"] | None = None
     reward: Literal["default", "paper", "med-r1"] | None = None
     grades: Literal["items", "replies"] | None = None
     generator_steps: int | None = None

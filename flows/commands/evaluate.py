@@ -42,10 +42,10 @@ FORMATS = ("vlmevalkit", "lmms-eval")
 def command(models: tuple[str, ...], on: str, as_json: bool, **how: Any) -> None:
     """Let each MODEL answer a held-out set: with each picture, with a grey one, and with another patient's.
 
-    MODEL is `base`, a role (its champion), or the beginning of an id. What cannot be read, and what failed, is wrong
-    and stays in every denominator. VQA-RAD, SLAKE and PathVQA are asked without options, as their authors do; a version
-    of one (slake@1) is its yes-or-no questions as multiple choice. Killed and run again, it asks only for what is
-    missing.
+    MODEL is a role (its champion), the beginning of an id, `start` (what policies start from) or `base` (what writes
+    and judges). What cannot be read, and what failed, is wrong and stays in every denominator. VQA-RAD, SLAKE and
+    PathVQA are asked without options, as their authors do; a version of one (slake@1) is its yes-or-no questions as
+    multiple choice. Killed and run again, it asks only for what is missing.
     """
     from medgr2.flows.evaluations import matrices, told, told_free
     from medgr2.infra.workspace import open_workspace

@@ -23,6 +23,8 @@ from medgr2.schemas.tables import TABLES
 GRACE_SECONDS = 24 * 3600.0
 RETENTION_HOURS = 7 * 24
 """Data files that no longer count are kept this long for readers that opened an older state."""
+ABANDONED_SECONDS = 7 * 24 * 3600.0
+"""A training that stood still for so long is not gone on with: its stored checkpoints go."""
 SMALL_FILES = 4
 """A table is compacted from this many files on."""
 
@@ -138,6 +140,11 @@ def _remove_stale(lake: Lake, store: ObjectStore, before: float, dry_run: bool) 
     # What a job on a cluster was asked to do holds private context: it outlives the job by the grace and no longer.
     for found in [*store.list("probe/"), *store.list("requests/")]:
         if found.modified < before:
+            yield found.key
+            if not dry_run:
+                store.delete(found.key)
+    for found in store.list("checkpoints/"):
+        if found.modified < time.time() - ABANDONED_SECONDS:
             yield found.key
             if not dry_run:
                 store.delete(found.key)

@@ -97,6 +97,17 @@ def fits(checkpoint: Path, here: Mapping[str, str], *, anew: bool) -> bool:
     )
 
 
+def refuse_several() -> None:
+    if processes() > 1:
+        raise SettingsError(
+            f"a training is one process here, and {processes()} were started to share its steps",
+            where="WORLD_SIZE",
+            kept="nothing was trained",
+            next_command="start it without a launcher; where the memory is short: lora_rank, gradient_checkpointing, "
+            "bfloat16, smaller batches with accumulation",
+        )
+
+
 def refuse_inexact(arguments: Any, attention: str, accumulation: int) -> None:
     """Settings with which a run that was cut and resumed would be another one than one that nobody disturbed."""
     for wrong, what, instead in (
@@ -110,7 +121,6 @@ def refuse_inexact(arguments: Any, attention: str, accumulation: int) -> None:
         (arguments.save_only_model, "checkpoints without optimizer and random states", "save_only_model off"),
         (arguments.ignore_data_skip, "a resumed run would see the first rows again", "ignore_data_skip off"),
         (arguments.auto_find_batch_size, "the size of a batch would depend on the memory", "a fixed batch"),
-        (processes() > 1, "several processes share a step, and add up in no promised order", "one process"),
         (
             attention == "flash_attention_2",
             "the kernels of FlashAttention do not repeat their sums backwards",

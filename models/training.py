@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from medgr2.models.care import Care, care
 from medgr2.models.checkpoints import durable, rename_whole, step_of
-from medgr2.models.exactness import NOTE, environment, refuse_inexact, repeatable
+from medgr2.models.exactness import NOTE, environment, refuse_inexact, refuse_several, repeatable
 from medgr2.models.resuming import attendant, begin_from, keeper
 from medgr2.models.watch import Watch, waiting_for
 from medgr2.schemas.digest import digest_of
@@ -181,6 +181,7 @@ def _train(
     scratch = out.with_name(out.name + ".work")
     scratch.mkdir(parents=True, exist_ok=True)
     asked = arguments(scratch)
+    refuse_several()
     if settings.exact:
         refuse_inexact(asked, settings.attention, settings.accumulation)
     here = environment(settings.device) | {"settings": _recipe(settings)}

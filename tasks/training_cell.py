@@ -12,6 +12,7 @@ from typing import Any
 
 from medgr2.infra.artifacts import holds, put_folder
 from medgr2.infra.checkpoint_vault import CheckpointVault
+from medgr2.infra.compute import Resources
 from medgr2.infra.objects import ObjectStore
 from medgr2.infra.settings import Settings
 from medgr2.models.care import Care, under
@@ -35,7 +36,14 @@ def training_request(recipe: Recipe, worker: str, run: str) -> StageRequest:
         failure_limit=0.0,
         deadline_seconds=DEADLINE_SECONDS,
         saves=True,
+        resources=Resources(gpus=_gpus(recipe)),
     )
+
+
+def _gpus(recipe: Recipe) -> int:
+    """Ray hides the GPUs from who did not ask for one."""
+    methods = (recipe.parameters.get(name) for name in ("sft", "grpo", "settings"))
+    return int(any(isinstance(method, dict) and method.get("device") == "cuda" for method in methods))
 
 
 def train_once(cell: Cell, settings: Settings, store: ObjectStore, prepare: Callable[[], Training]) -> Outcome:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from racers import opened
 from medgr2.infra import versions as versions_module
 from medgr2.infra.lake import Lake
 from medgr2.infra.lake_rows import to_arrow
-from medgr2.infra.maintenance import compact, give_up
+from medgr2.infra.maintenance import ABANDONED_SECONDS, compact, give_up
+from medgr2.infra.objects_folder import FolderStore
 from medgr2.infra.opening import open_store
 from medgr2.infra.settings import StorageSettings
 from medgr2.infra.staging import stage
@@ -114,3 +116,18 @@ def test_what_was_published_cannot_be_given_up(folder_storage: StorageSettings) 
     lake = nights(folder_storage)
     assert not give_up(lake, resolve(lake, "ds").publish_id)
     assert opened(lake, "versions").version() == 6
+
+
+def test_checkpoints_of_a_training_that_nobody_goes_on_with_are_cleared(tmp_path: Path) -> None:
+    storage = StorageSettings(root=str(tmp_path))
+    store, lake = FolderStore(tmp_path), Lake(storage)
+    old, new = "checkpoints/a/0000000001/receipt.json", "checkpoints/b/0000000001/receipt.json"
+    for key in (old, new):
+        store.put(key, b"{}")
+    ago = time.time() - ABANDONED_SECONDS - 60
+    os.utime(tmp_path / old, (ago, ago))
+    assert compact(lake, store, dry_run=True).stale_files == (old,)
+    assert store.exists(old)
+    compact(lake, store, dry_run=False)
+    assert not store.exists(old)
+    assert store.exists(new)

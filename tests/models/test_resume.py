@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medgr2.models.exactness import NOTE, environment, fits, refuse_inexact
+from medgr2.models.exactness import NOTE, environment, fits, refuse_inexact, refuse_several
 from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.errors import SettingsError
 
@@ -215,9 +215,10 @@ def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(SettingsError, match="depend on the memory"):
         refuse_inexact(TrainingArguments(str(tmp_path), use_cpu=True, auto_find_batch_size=True), "default", 1)
     refuse_inexact(arguments, "default", 1)
+    refuse_several()
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(SettingsError, match="several processes"):
-        refuse_inexact(arguments, "default", 1)
+    with pytest.raises(SettingsError, match="is one process here, and 2 were started"):
+        refuse_several()
 
 
 @pytest.mark.crash

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from medgr2.models.reward_training import RewardSettings
 from medgr2.models.sft import SftSettings
 from medgr2.schemas.errors import NightStoppedError
 from medgr2.schemas.vocabulary import Role, Verdict
+from medgr2.tasks.reward_train import RewardPlan, reward_recipe
 from medgr2.tasks.train import WORKER, TrainPlan, train_cell, train_recipe
-from medgr2.tasks.training_cell import train_once
+from medgr2.tasks.training_cell import train_once, training_request
 
 SFT = TrainPlan(role=Role.POLICY, sft=SftSettings(steps=2, batch=2))
 
@@ -39,3 +41,13 @@ def test_a_cell_that_another_process_trains_is_waited_for_and_costs_no_try(room:
                 room.run(recipe, WORKER, [cell])
             assert "same command again" in busy.value.next_command
     assert room.run(recipe, WORKER, [cell])[cell.key].verdict is Verdict.ACCEPTED
+
+
+def test_a_training_on_a_gpu_asks_for_one_and_for_time_to_save(room: Any) -> None:
+    """Ray hides the GPUs from who did not, and ends a worker at once that is not to be asked."""
+    gpu = TrainPlan(role=Role.POLICY, sft=SftSettings(device="cuda"))
+    for plan, gpus in ((SFT, 0), (gpu, 1)):
+        work = training_request(train_recipe(plan, room.base), WORKER, "night").settled(room.settings).work()
+        assert (work.resources.gpus, work.saves) == (gpus, True)
+    reward = reward_recipe(RewardPlan(settings=RewardSettings(device="cuda")), room.base)
+    assert training_request(reward, "medgr2.tasks.reward_train:RewardTrainWorker", "night").resources.gpus == 1

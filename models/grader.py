@@ -153,7 +153,7 @@ def _port(service: subprocess.Popen[str], opening: str) -> int:
     except KeyError:
         raise _no_grades(f"it did not start: {str(told.get('error', ''))[:300]}", SERVICE) from None
     except (ValueError, TypeError):
-        raise _no_grades(f"it did not start, and ended with {service.wait(10)}", SERVICE) from None
+        raise _no_grades("it did not start, and said nothing that can be read", SERVICE) from None
 
 
 def _error(e: urllib.error.HTTPError) -> str:

@@ -38,24 +38,48 @@ class ReadyRows:
         return {"row": number, **self._read(number)}
 
     def _batch(self, rows: Sequence[Row]) -> Any:
-        parts = [self._part(row) for row in rows]
-        if not _fit(parts, self._padding):
-            return self._collate([self._read(row["row"]) for row in rows])
-        return _joined(parts, self._padding)
+        numbers = [int(row["row"]) for row in rows]
+        parts = {number: self._ready[number] for number in numbers if number in self._ready}
+        missing = {number: row for number, row in zip(numbers, rows, strict=True) if number not in parts}
+        parts |= self._made(missing)
+        for number in dict.fromkeys(numbers):
+            self._keep(number, parts[number])
+        batch = [parts[number] for number in numbers]
+        if not _fit(batch, self._padding):
+            return self._collate([self._read(number) for number in numbers])
+        return _joined(batch, self._padding)
 
-    def _part(self, row: Row) -> dict[str, Any]:
-        number = int(row["row"])
-        if number in self._ready:
-            self._ready.move_to_end(number)
-            return self._ready[number]
-        # Another row of this very batch may have sent it away since it was looked up.
-        given = {name: row[name] for name in ("prompt", "completion", "images")}
-        part = dict(self._collate([given if given["images"] else self._read(number)]))
-        self._ready[number] = part
-        self._held += _bytes(part)
+    def _made(self, missing: Mapping[int, Row]) -> dict[int, dict[str, Any]]:
+        """All together where their pictures are of one size, so that none is padded to another's; else one by one."""
+        given = {number: self._given(number, row) for number, row in missing.items()}
+        if len({tuple(getattr(one, "size", one) for one in row["images"]) for row in given.values()}) == 1:
+            together = dict(self._collate([dict(row) for row in given.values()]))
+            if all(len(tensor) == len(given) for tensor in together.values()):
+                lengths = together["attention_mask"].sum(-1).tolist()
+                return {
+                    number: {
+                        name: (
+                            tensor[at : at + 1, : lengths[at]] if name in self._padding else tensor[at : at + 1]
+                        ).clone()
+                        for name, tensor in together.items()
+                    }
+                    for at, number in enumerate(given)
+                }
+        return {number: dict(self._collate([row])) for number, row in given.items()}
+
+    def _given(self, number: int, row: Row) -> dict[str, Any]:
+        # It was ready when it was looked up, and has been sent away since.
+        if not row["images"]:
+            return self._read(number)
+        return {name: row[name] for name in ("prompt", "completion", "images")}
+
+    def _keep(self, number: int, part: dict[str, Any]) -> None:
+        if number not in self._ready:
+            self._held += _bytes(part)
+            self._ready[number] = part
+        self._ready.move_to_end(number)
         while self._held > self._room and len(self._ready) > 1:
             self._held -= _bytes(self._ready.popitem(last=False)[1])
-        return part
 
 
 def _bytes(part: Mapping[str, Any]) -> int:
@@ -78,8 +102,6 @@ def _joined(parts: Sequence[Mapping[str, Any]], padding: Mapping[str, int]) -> d
     for name in parts[0]:
         tensors = [part[name] for part in parts]
         if name in padding:
-            tensors = [
-                torch.nn.functional.pad(one, (0, width - one.shape[1]), value=padding[name]) for one in tensors
-            ]
+            tensors = [torch.nn.functional.pad(one, (0, width - one.shape[1]), value=padding[name]) for one in tensors]
         joined[name] = torch.cat(tensors)
     return joined

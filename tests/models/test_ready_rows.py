@@ -55,6 +55,16 @@ def test_a_batch_of_ready_rows_is_the_trainers_own(collate: Any) -> None:
     assert {row: n for row, n in asked.items() if n > 1} == {2: 2}  # twice in the batch that made it ready
 
 
+def test_pictures_of_several_sizes_are_made_ready_one_by_one(collate: Any) -> None:
+    def of_sizes(row: int) -> dict[str, Any]:
+        return read(row) | {"images": [Image.new("RGB", (64, 32 + 16 * row), (30 * row, 80, 120))]}
+
+    ready = ReadyRows(of_sizes)
+    batch = ready.of(collate, collate.processor.tokenizer.pad_token_id)
+    for rows in ([0, 3, 1], [1, 2, 0], [2, 2, 3, 1]):
+        same(batch([ready.row(row) for row in rows]), collate([of_sizes(row) for row in rows]))
+
+
 def test_a_small_room_forgets_rows_and_changes_nothing(collate: Any) -> None:
     ready = ReadyRows(read, room=1)
     batch = ready.of(collate, collate.processor.tokenizer.pad_token_id)
@@ -65,7 +75,8 @@ def test_a_small_room_forgets_rows_and_changes_nothing(collate: Any) -> None:
 def test_pictures_of_several_shapes_go_to_the_trainer_together() -> None:
     def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
         widest = max(row["images"][0] for row in rows)
-        return {"input_ids": torch.zeros(len(rows), 2), "pixel_values": torch.ones(len(rows), widest)}
+        words = torch.zeros(len(rows), 2, dtype=torch.long)
+        return {"input_ids": words, "attention_mask": words + 1, "pixel_values": torch.ones(len(rows), widest)}
 
     ready = ReadyRows(lambda row: {"prompt": [], "completion": [], "images": [row]})
     batch = ready.of(collate, 0)

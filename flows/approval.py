@@ -98,17 +98,22 @@ def _said(form: PromotionForm) -> Approval | None:
 
 @contextlib.contextmanager
 def _nobody_answers_after(seconds: float, run_id: UUID) -> Iterator[None]:
-    def answer() -> None:
-        with contextlib.suppress(NotPausedError):  # a person was faster
-            resume_flow_run(run_id, run_input={"approve": False, "name": NOBODY, "comment": ""})
+    """At the deadline the form is filled in here: a run that the server gives up itself could not go on."""
+    done = threading.Event()
 
-    timer = threading.Timer(seconds, answer)
-    timer.daemon = True
-    timer.start()
+    def answer() -> None:
+        wait = seconds
+        while not done.wait(wait):
+            wait = POLL_SECONDS
+            # Not paused yet, or a person was faster: then it is done at the next look.
+            with contextlib.suppress(NotPausedError, RuntimeError):
+                resume_flow_run(run_id, run_input={"approve": False, "name": NOBODY, "comment": ""})
+
+    threading.Thread(target=answer, daemon=True).start()
     try:
         yield
     finally:
-        timer.cancel()
+        done.set()
 
 
 def _answered_before(desk: ApprovalDesk) -> Approval | None:

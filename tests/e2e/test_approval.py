@@ -24,7 +24,8 @@ from medgr2.models.registry import Move, Registry
 from medgr2.schemas.vocabulary import Role
 
 DRIVER = Path(__file__).with_name("approval_driver.py")
-SECONDS = 120
+SECONDS = 400
+pytestmark = pytest.mark.timeout(1500)
 YES = {"approve": True, "name": "Dr. A", "comment": "read forty of them"}
 
 

@@ -95,6 +95,10 @@ class ModelSettings(BaseModel):
         description="What policies start from: a local folder, or empty for the base; beside the embedded base that is "
         "the student that comes with it, which was taught less.",
     )
+    told: bool = Field(
+        default=False,
+        description="Base and policy's start are told in words how to reply: models that were never taught it.",
+    )
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where models of our own processes run.")
 
 

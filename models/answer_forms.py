@@ -12,7 +12,8 @@ from medgr2.schemas.vocabulary import LETTERS, AnswerStyle
 
 PLAIN = "answer.v1"
 """The question and its options alone: a policy that is taught by example is not told how to reply."""
-SHORT = 64
+SHORT, ROOMY = 64, 512
+"""Tokens of a reply: taught by examples, or told in words."""
 METRIC = "answering"
 """Under this name a policy's registration says how it answers."""
 
@@ -46,6 +47,11 @@ def answering_of(metrics: Mapping[str, Any]) -> Answering:
 
 def answering_in(style: AnswerStyle, *, told: bool, longest: int = SHORT) -> Answering:
     return Answering(style=style, prompt=f"answer.{style}.v1" if told else PLAIN, longest=longest)
+
+
+def of_given(*, told: bool) -> Answering:
+    """Of a model that was not trained here."""
+    return answering_in("think", told=True, longest=ROOMY) if told else Answering()
 
 
 def reply_text(rationale: str, letter: str, style: AnswerStyle = "think") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medgr2.infra.artifacts import get_folder, put_folder
@@ -20,6 +20,8 @@ SERVED = "served:"
 class ModelRef:
     revision: str
     folder: Path
+    told: bool = False
+    """It has to be told in words how to reply."""
 
 
 def base_folder(settings: Settings) -> Path:
@@ -50,12 +52,17 @@ def _whole(folder: Path, what: str, setting: str, otherwise: str) -> Path:
 
 def base_model(settings: Settings) -> ModelRef:
     """The model that writes and judges, put into the artifact store on first use."""
-    return materialise(put_folder(open_store(settings.storage), base_folder(settings)), settings)
+    return _given(base_folder(settings), settings)
 
 
 def policy_model(settings: Settings) -> ModelRef:
     """The model that policies start from, likewise."""
-    return materialise(put_folder(open_store(settings.storage), policy_folder(settings)), settings)
+    return _given(policy_folder(settings), settings)
+
+
+def _given(folder: Path, settings: Settings) -> ModelRef:
+    there = materialise(put_folder(open_store(settings.storage), folder), settings)
+    return replace(there, told=settings.models.told)
 
 
 def _missing(folder: Path) -> str:

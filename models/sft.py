@@ -109,11 +109,11 @@ def train_sft(base: Path, examples: Sequence[Example], out: Path, settings: SftS
 def _trainer(ready: ReadyRows) -> type[Any]:
     from trl import SFTTrainer
 
-    class Sparing(SFTTrainer):  # type: ignore[misc]
+    class Sparing(SFTTrainer):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
             tokenizer = self.processing_class.tokenizer
-            self.data_collator = ready.of(self.data_collator, tokenizer.pad_token_id)
+            self.data_collator: Any = ready.of(self.data_collator, tokenizer.pad_token_id)
 
     Sparing.__name__ = SFTTrainer.__name__
     return Sparing

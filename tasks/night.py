@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medgr2.infra import versions
 from medgr2.infra.settings import Settings
 from medgr2.infra.workspace import Workspace
-from medgr2.models.answer_forms import Answering, answering_of
+from medgr2.models.answer_forms import METRIC, answering_of, of_given
 from medgr2.models.model_ref import SERVED, ModelRef, base_model, policy_model, served_model
 from medgr2.models.registry import Registration, Registry
-from medgr2.schemas.digest import sha256_hex
+from medgr2.schemas.digest import digest_of, sha256_hex
 from medgr2.schemas.errors import DataError, NotFoundError, SettingsError
 from medgr2.schemas.parameters import GenerateParameters, RefreshParameters
 from medgr2.schemas.vocabulary import Role, Split
@@ -102,7 +103,7 @@ def _conceive(workspace: Workspace, parameters: RefreshParameters) -> tuple[Nigh
         start_id=start_id,
         generator=generator,
         # A student that grew up is still no judge: its teacher taught it what it knows.
-        scorer=_scorer(registry, champion if start_id == base_id else None, base.revision),
+        scorer=_scorer(registry, champion if start_id == base_id else None, base),
         reward=_artifact(registry, registry.champion(Role.REWARD), "") or None,
         verifier=_verifier(settings),
         champion_id=champion,
@@ -205,15 +206,22 @@ def _artifact(registry: Registry, model_id: str | None, otherwise: str) -> str:
 
 
 def register_given(registry: Registry, model: ModelRef) -> str:
-    """A model that was not trained here."""
-    return registry.register(Registration(role=Role.BASE, artifact=model.revision, method="given", run="base"))
+    """A model that was not trained here. One that is told how to reply is registered as such, apart from the same one
+    that is not: what they answer is not comparable."""
+    how = of_given(told=model.told)
+    apart: dict[str, Any] = {"recipe": digest_of(how.model_dump()), "metrics": {METRIC: how.model_dump()}}
+    told = apart if model.told else {}
+    return registry.register(Registration(role=Role.BASE, artifact=model.revision, method="given", run="base", **told))
 
 
-def _scorer(registry: Registry, champion: str | None, base: str) -> str:
-    """The champion where it answers as the base does. One that was taught another form says nothing that the signals,
+def _scorer(registry: Registry, champion: str | None, base: ModelRef) -> str:
+    """The champion where it is asked as the base is. One that was taught another form says nothing that the signals,
     which ask all scorers alike, can read."""
     model = registry.model(champion) if champion else None
-    return str(model["artifact"]) if model and answering_of(model["metrics"]) == Answering() else base
+    if model is None:
+        return base.revision
+    theirs, ours = answering_of(model["metrics"]), of_given(told=base.told)
+    return str(model["artifact"]) if (theirs.style, theirs.prompt) == (ours.style, ours.prompt) else base.revision
 
 
 def _newest(workspace: Workspace, dataset: str) -> int | None:

@@ -22,23 +22,38 @@ def refuse_unmet(settings: Settings, how: TrainParameters) -> tuple[str, ...]:
     """Raises what is missing; returns what a person should know who goes on all the same."""
     wanted, chosen = BASES[how.preset], how.settings
     try:
-        base, folder = base_folder(settings), policy_folder(settings)
+        base_folder(settings)
+        folder = policy_folder(settings)
     except SettingsError as absent:
         raise _unmet(how, absent.what, where=absent.where) from None
     if chosen.device == "cuda":
         if settings.models.base == EMBEDDED and not settings.models.policy:
             raise _unmet(how, "the base is the embedded model, which is made for one thread of a CPU")
         _refuse_without_gpu(settings, how)
+    context = _context(folder)
+    if chosen.grpo_steps and context is not None and chosen.grpo_longest >= context:
+        raise SettingsError(
+            f"answers of {chosen.grpo_longest} tokens leave no room for a question: the model reads {context}",
+            where=str(folder),
+            kept=KEPT,
+            next_command=f"--set grpo_longest={max(2, context // 8)}",
+        )
     if settings.compute.mode != "ray-job":
         for plan in (lessons_of(chosen, 0), practice_of(chosen, 0)):
             if method := plan and (plan.sft or plan.grpo):
                 reference = plan.grpo is not None and plan.grpo.beta > 0 and method.lora is None
                 refuse_too_little(folder, method, method.lora, reference=reference)
+    warnings = []
+    if chosen.told and not settings.models.told:
+        warnings.append(
+            "the policy is told in words how to reply, and the models that it starts from and is judged by are not: "
+            "set MEDGR2_MODELS__TOLD=true if they were never taught it, or their replies cannot be read"
+        )
     family = FAMILIES.get(wanted)
     if family and _config(folder).get("model_type") != family:
         made = _architecture(folder)
-        return (f"the preset {how.preset} was made for {wanted}; on {made} its results are not the paper's",)
-    return ()
+        warnings.append(f"the preset {how.preset} was made for {wanted}; on {made} its results are not the paper's")
+    return tuple(warnings)
 
 
 def _refuse_without_gpu(settings: Settings, how: TrainParameters) -> None:
@@ -60,12 +75,20 @@ def _unmet(how: TrainParameters, what: str, where: str = "") -> SettingsError:
         where=where,
         kept=KEPT,
         next_command="on a machine with a GPU: set MEDGR2_MODELS__DEVICE=cuda and MEDGR2_MODELS__BASE to a folder with "
-        f"{base}; or, to try the recipe on the embedded base: --set device=cpu --set precision=float32",
+        f"{base}, and MEDGR2_MODELS__TOLD=true if it was never taught how to reply; or, to try the recipe on the "
+        "embedded base: --set device=cpu --set precision=float32 --set told=false --set grpo_longest=40",
     )
 
 
 def _architecture(folder: Path) -> str:
     return str((_config(folder).get("architectures") or ["a model without a name"])[0])
+
+
+def _context(folder: Path) -> int | None:
+    """Tokens that a model reads, where its configuration says it in so many words."""
+    config = _config(folder)
+    told = config.get("text_config", config).get("max_position_embeddings")
+    return int(told) if told is not None else None
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from medgr2.infra.lake import Lake
 from medgr2.infra.opening import open_store
 from medgr2.infra.settings import Settings
 from medgr2.infra.workspace import Workspace
-from medgr2.models.prompts import ANSWER, load_prompt
+from medgr2.models.answer_forms import of_given
+from medgr2.models.prompts import load_prompt
 from medgr2.models.signals import LOOKS, SIGNALS, Blind, Exam
 from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.errors import NightStoppedError
@@ -28,13 +29,17 @@ COLUMNS = (*SIGNALS, *score_reward.SIGNALS, *score_verifier.SIGNALS)
 EXAM_FIELDS = ("question", "options", "answer", "rationale")
 
 
-def recipe(look: str, scorer: str, parameters: ScoreParameters) -> Recipe:
-    """One stage a look: adding one, or changing its code, buys nothing of the others again."""
-    how = LOOKS[look]
+def recipe(look: str, scorer: str, parameters: ScoreParameters, *, told: bool = False) -> Recipe:
+    """One stage a look: adding one, or changing its code, buys nothing of the others again. `told`: the scorer was not
+    taught how to reply and has to be told, and needs more room for it."""
+    how, asked = LOOKS[look], of_given(told=told)
     settings = {**how.parameters, "dtype": "float64"}
+    if told:
+        settings["max_new_tokens"] = asked.longest
     if look == "answers":
         settings["answers"] = parameters.answers
-    return Recipe(stage=f"score-{look}", code=how.code, model=scorer, prompt=load_prompt(ANSWER), parameters=settings)
+    prompt = load_prompt(asked.prompt)
+    return Recipe(stage=f"score-{look}", code=how.code, model=scorer, prompt=prompt, parameters=settings)
 
 
 class ScoreWorker:
@@ -89,10 +94,17 @@ class Measured:
 
 
 def asked_for(
-    look: str, exams: Iterable[tuple[str, Item]], parameters: ScoreParameters, *, scorer: str, run: str, lake: Lake
+    look: str,
+    exams: Iterable[tuple[str, Item]],
+    parameters: ScoreParameters,
+    *,
+    scorer: str,
+    run: str,
+    lake: Lake,
+    told: bool = False,
 ) -> tuple[StageRequest, list[Cell]]:
     """The cells of one look at items, each with its id."""
-    how = recipe(look, scorer, parameters)
+    how = recipe(look, scorer, parameters, told=told)
     strangers = Strangers(lake) if look == Blind.name else None
     cells = [
         how.cell(
@@ -117,9 +129,9 @@ def looks(
     verifier: str | None = None,
 ) -> Iterator[tuple[tuple[str, ...], StageRequest, list[Cell]]]:
     """What is measured by each stage, and its cells, one for each exam."""
-    lake = workspace.lake
+    lake, told = workspace.lake, workspace.settings.models.told
     for name, look in LOOKS.items():
-        yield look.signals, *asked_for(name, exams, parameters, scorer=scorer, run=run, lake=lake)
+        yield look.signals, *asked_for(name, exams, parameters, scorer=scorer, run=run, lake=lake, told=told)
     if reward is not None:
         yield score_reward.SIGNALS, *score_reward.asked_for(reward, exams, run=run, lake=lake)
     if verifier is not None:

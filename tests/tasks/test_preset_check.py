@@ -43,10 +43,11 @@ def test_a_recipe_for_a_gpu_is_not_begun_on_the_embedded_base(tmp_path: Path, pr
         refuse_unmet(settings(tmp_path), TrainParameters(preset=preset))
     assert "nothing was started" in no.value.kept
     assert "MEDGR2_MODELS__BASE" in no.value.next_command
-    tried = TrainParameters(preset=preset, device="cpu", precision="float32")
-    told = refuse_unmet(settings(tmp_path), tried)
-    assert len(told) == (preset != "default")
-    assert all("not the paper's" in line for line in told)
+    tried = TrainParameters(preset=preset, device="cpu", precision="float32", grpo_longest=40)
+    warned = refuse_unmet(settings(tmp_path), tried)
+    assert ["MEDGR2_MODELS__TOLD=true" in line for line in warned] == [True] + [False] * (preset != "default")
+    assert all("not the paper's" in line for line in warned[1:])
+    assert len(refuse_unmet(settings(tmp_path, told=True), tried)) == len(warned) - 1
 
 
 def test_a_base_that_is_not_there_is_told_and_never_fetched(tmp_path: Path) -> None:
@@ -70,16 +71,22 @@ def test_a_gpu_has_to_be_asked_for_and_there(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="sees none"):
         refuse_unmet(settings(tmp_path, base=base, device="cuda"), TrainParameters(preset="default"))
     # A cluster's GPUs are not this machine's.
-    assert (
-        refuse_unmet(settings(tmp_path, "ray-job", base=base, device="cuda"), TrainParameters(preset="default")) == ()
-    )
+    elsewhere = settings(tmp_path, "ray-job", base=base, device="cuda", told=True)
+    assert refuse_unmet(elsewhere, TrainParameters(preset="default", grpo_longest=40)) == ()
 
 
 def test_the_base_that_a_preset_was_made_for_is_not_warned_of(tmp_path: Path) -> None:
     base = own(tmp_path / "own", architectures=["Qwen2_5_VLForConditionalGeneration"], model_type="qwen2_5_vl")
     for preset, told in (("paper", 0), ("med-r1", 1)):
-        how = TrainParameters(preset=preset, device="cpu")  # type: ignore[arg-type]
-        assert len(refuse_unmet(settings(tmp_path, base=base), how)) == told
+        how = TrainParameters(preset=preset, device="cpu", grpo_longest=40)  # type: ignore[arg-type]
+        assert len(refuse_unmet(settings(tmp_path, base=base, told=True), how)) == told
+
+
+def test_answers_as_long_as_all_that_can_be_read_leave_no_room(tmp_path: Path) -> None:
+    for longest in (512, 600):
+        with pytest.raises(SettingsError, match=f"{longest} tokens leave no room for a question: the model reads 512"):
+            refuse_unmet(settings(tmp_path), TrainParameters(grpo_longest=longest))
+    refuse_unmet(settings(tmp_path), TrainParameters(grpo_longest=512, grpo_steps=0))
 
 
 def test_too_little_memory_is_found_out_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ def told(one: Evaluation) -> Iterator[str]:
     lines: list[tuple[str, str]] = [("macro", one.macro.text()), ("micro", one.micro.text())]
     if one.sampled is not None:
         lines.append((f"avg@{one.sampled.samples}", f"{one.sampled.micro.text()}, macro {one.sampled.macro.text()}"))
-    lines += _controls(one.blank, one.swapped, one.controls_failed)
+    lines += _controls(one)
     lines.append(_lost(one))
     for label, sure in (("letter's chance", one.calibration), ("agreement", one.agreement)):
         if sure is not None:
@@ -45,7 +45,7 @@ def told_free(one: FreeEvaluation) -> Iterator[str]:
         lines.append(("open, exact", f"{one.open.exact.text()}, {one.open.n} questions"))
         lines.append(("open, token F1", f"{one.open.f1.text()}, recall {one.open.recall.text()}"))
     lines.append(("overall, exact", one.overall.text()))
-    lines += _controls(one.blank, one.swapped, one.controls_failed)
+    lines += _controls(one)
     lines.append(_lost(one))
     yield from _headed(one, lines)
     for kind, part in one.by_kind.items():
@@ -74,12 +74,12 @@ def _headed(one: Evaluation | FreeEvaluation, lines: Sequence[tuple[str, str]]) 
         yield f"  {label:<18} {text}"
 
 
-def _controls(blank: Accuracy | None, swapped: Accuracy | None, failed: int) -> Iterator[tuple[str, str]]:
-    for label, control in (("grey picture", blank), ("another's picture", swapped)):
+def _controls(one: Evaluation | FreeEvaluation) -> Iterator[tuple[str, str]]:
+    for label, control in (("no picture", one.blind), ("grey picture", one.blank), ("another's picture", one.swapped)):
         if control is not None:
             yield label, control.text()
-    if failed:
-        yield "controls", f"{failed} {BLIND_LESS}"
+    if one.controls_failed:
+        yield "controls", f"{one.controls_failed} {BLIND_LESS}"
 
 
 def _lost(one: Evaluation | FreeEvaluation) -> tuple[str, str]:

@@ -114,9 +114,12 @@ class FreeEvaluation(BaseModel):
     """Exact match over both."""
     unreadable: int
     failed: int
+    blind: Accuracy
+    """Overall, without any picture."""
     blank: Accuracy
-    """Overall, with a grey picture in place of every one."""
+    """With a grey one in place of every one."""
     swapped: Accuracy
+    """With the picture of another patient."""
     controls_failed: int
     by_kind: dict[str, ClosedAccuracy]
     """By the kind that the authors call a question."""
@@ -169,10 +172,12 @@ class Evaluation(BaseModel):
     micro: Accuracy
     unreadable: int
     failed: int
+    blind: Accuracy | None
+    """Micro, without any picture."""
     blank: Accuracy | None
-    """Micro, with a grey picture in place of every one."""
+    """With a grey one in place of every one."""
     swapped: Accuracy | None
-    """Micro, with the picture of another patient."""
+    """With the picture of another patient."""
     controls_failed: int
     sampled: Sampling | None
     calibration: Calibrated | None

@@ -37,6 +37,8 @@ class Condition(StrEnum):
     """A grey picture of the same size."""
     SWAPPED = "swapped"
     """The picture of another patient."""
+    BLIND = "blind"
+    """No picture at all."""
 
 
 def evaluate_recipe(
@@ -99,7 +101,7 @@ def evaluate_cells(
     others = Others(heldout)
     for condition in conditions:
         for row in heldout:
-            shown = others.instead_of(row) if condition is Condition.SWAPPED else row["image_id"]
+            shown = others.shown(row, condition)
             asked = {
                 "question": row["question"],
                 "options": list(row["options"]),
@@ -112,7 +114,7 @@ def evaluate_cells(
 
 
 class Others:
-    """For every item the picture of another patient, drawn by the item alone."""
+    """What is shown with each item; as the picture of another patient one that is drawn by the item alone."""
 
     def __init__(self, heldout: Sequence[Mapping[str, Any]]) -> None:
         self._images = sorted({row["image_id"] for row in heldout})
@@ -121,6 +123,12 @@ class Others:
         for row in heldout:
             own[_patient(row)].add(place[row["image_id"]])
         self._own = {patient: sorted(places) for patient, places in own.items()}
+
+    def shown(self, row: Mapping[str, Any], condition: Condition) -> str:
+        """The image of a cell; none where nothing is to be seen."""
+        if condition is Condition.BLIND:
+            return ""
+        return self.instead_of(row) if condition is Condition.SWAPPED else str(row["image_id"])
 
     def instead_of(self, row: Mapping[str, Any]) -> str:
         own = self._own[_patient(row)]

@@ -20,7 +20,7 @@ from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks import evaluate
 from medgr2.tasks.evaluate import Condition, Others
 from medgr2.tasks.evaluate_worker import EvaluateWorker
-from medgr2.tasks.examination import BATCH, CONDITIONS
+from medgr2.tasks.examination import BATCH
 from medgr2.tasks.stage import Announce, StageRequest, run_and_record
 
 STAGE = "evaluate-free"
@@ -54,6 +54,7 @@ class FreeWorker(EvaluateWorker):
                 self._template.format(question=cell.inputs["question"]),
                 temperature=0.0,
                 max_new_tokens=self._longest,
+                sightless=not cell.image,
             )
             for cell in cells
         ]
@@ -85,14 +86,14 @@ def examine_free(
     cells = [
         (
             how.cell(
-                image=others.instead_of(row) if condition is Condition.SWAPPED else row["image_id"],
+                image=others.shown(row, condition),
                 parents=(row["question_id"],),
                 inputs={"question": row["question"], "blank": condition is Condition.BLANK},
             ),
             row,
             condition,
         )
-        for condition in CONDITIONS
+        for condition in Condition
         for row in questions
     ]
     request = StageRequest(recipe=how, worker=WORKER, batch_size=BATCH, run=run, resources=engine_resources(settings))

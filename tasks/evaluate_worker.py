@@ -48,6 +48,7 @@ class EvaluateWorker:
                 temperature=0.0,
                 max_new_tokens=self._longest,
                 weighed=True,
+                sightless=not cell.image,
             )
             for cell in cells
         ]
@@ -79,7 +80,9 @@ class EvaluateWorker:
         options = len(cell.inputs["options"])
         return parse_answer(completion.text, options, self._style) if completion.finished else None
 
-    def _picture(self, cell: Cell) -> Path:
+    def _picture(self, cell: Cell) -> Path | None:
+        if not cell.image:
+            return None
         path = self._images.path(cell.image)
         return self._grey.instead_of(path) if cell.inputs["blank"] else path
 

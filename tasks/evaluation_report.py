@@ -41,8 +41,8 @@ def report(
     first: Rows = (),
 ) -> Evaluation:
     """`first` are the rows of another model, which this one is compared with."""
-    seen, blank, swapped = (answers(rows, one) for one in (Condition.IMAGE, Condition.BLANK, Condition.SWAPPED))
-    found = summarise(seen, blank, swapped)
+    seen = answers(rows, Condition.IMAGE)
+    found = summarise(seen)
     shown = [row for row in rows if row["condition"] == Condition.IMAGE]
     model_id = str(model["model_id"])
     return Evaluation(
@@ -57,8 +57,9 @@ def report(
         micro=Accuracy(value=found.micro, low=found.micro_low, high=found.micro_high),
         unreadable=sum(row["answer"] is None and row["failed"] is None for row in shown),
         failed=sum(row["failed"] is not None for row in shown),
-        blank=accuracy_of(blank) if blank else None,
-        swapped=accuracy_of(swapped) if swapped else None,
+        blind=_control(rows, Condition.BLIND),
+        blank=_control(rows, Condition.BLANK),
+        swapped=_control(rows, Condition.SWAPPED),
         controls_failed=sum(row["failed"] is not None for row in rows) - sum(r["failed"] is not None for r in shown),
         sampled=_sampling(found),
         calibration=reliability([(r["confidence"], r["correct"]) for r in shown if r["confidence"] is not None]),
@@ -87,6 +88,11 @@ def _agreeing(row: Mapping[str, Any]) -> float:
 
 def accuracy_of(given: Sequence[Answer]) -> Accuracy:
     return _accuracy(share(given))
+
+
+def _control(rows: Rows, condition: Condition) -> Accuracy | None:
+    given = answers(rows, condition)
+    return accuracy_of(given) if given else None
 
 
 def _accuracy(one: Share) -> Accuracy:

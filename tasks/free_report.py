@@ -32,6 +32,7 @@ def free_report(model: Mapping[str, Any], source: Source, rows: Rows, *, run: st
         overall=accuracy_of(_answers(shown)),
         unreadable=sum(row["answer"] is None and row["failed"] is None for row in shown),
         failed=sum(row["failed"] is not None for row in shown),
+        blind=accuracy_of(answers(rows, Condition.BLIND)),
         blank=accuracy_of(answers(rows, Condition.BLANK)),
         swapped=accuracy_of(answers(rows, Condition.SWAPPED)),
         controls_failed=sum(row["failed"] is not None for row in rows if row["condition"] != Condition.IMAGE),

@@ -40,7 +40,7 @@ FORMATS = ("vlmevalkit", "lmms-eval")
 @click.option("--run", default="", help="Name of this run; default evaluate/<set>.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array, an object a model.")
 def command(models: tuple[str, ...], on: str, as_json: bool, **how: Any) -> None:
-    """Let each MODEL answer a held-out set: with each picture, with a grey one, and with another patient's.
+    """Let each MODEL answer a held-out set: with each picture, without, with a grey one, and with another patient's.
 
     MODEL is a role (its champion), the beginning of an id, `start` (what policies start from) or `base` (what writes
     and judges). What cannot be read, and what failed, is wrong and stays in every denominator. VQA-RAD, SLAKE and
@@ -103,6 +103,7 @@ def _choice(
 ) -> tuple[Evaluation, list[dict[str, Any]]]:
     from medgr2.infra import versions
     from medgr2.models.answer_forms import answering_in
+    from medgr2.tasks.evaluate import Condition
     from medgr2.tasks.evaluation_report import report
     from medgr2.tasks.examination import examine, taught_to
     from medgr2.tasks.predictions import write
@@ -113,7 +114,7 @@ def _choice(
     answering = answering_in(style, told=True) if style else None
     rows = examine(
         workspace, model, heldout, run=run, announce=say_plan, samples=samples, longest=longest, answering=answering,
-        count_failed=True,
+        conditions=tuple(Condition), count_failed=True,
     )  # fmt: skip
     if export is not None:
         _say_written(write(workspace.lake, rows, export, form=form, model=model, on=heldout.ref))

@@ -30,7 +30,7 @@ class ChatWriter:
         return text
 
     def _messages(self, request: Request) -> Iterator[dict[str, Any]]:
-        picture: list[dict[str, Any]] = [{"type": "image"}]
+        picture: list[dict[str, Any]] = [] if request.sightless else [{"type": "image"}]
         for exchange in request.earlier:
             yield {"role": "user", "content": [*picture, {"type": "text", "text": self.plain(exchange.asked)}]}
             yield {"role": "assistant", "content": [{"type": "text", "text": self.plain(exchange.replied)}]}

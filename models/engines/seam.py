@@ -42,6 +42,8 @@ class Request:
     """So many first words are wanted with their chances, from engines that can tell them."""
     weighed: bool = False
     """Every word of the reply is wanted with its chance, from engines that can tell it."""
+    sightless: bool = False
+    """There is no picture, and none is missed: only then is a vision-language model asked without one."""
 
 
 @dataclass(frozen=True, slots=True)

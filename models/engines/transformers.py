@@ -120,8 +120,11 @@ class TransformersEngine:
     def examine(self, asked: Sequence[Examined]) -> list[Found]:
         """Completions of each prompt, and how likely a given one is: from one reading of the prompt."""
         found: dict[int, Found] = {}
-        for group in _groups(asked):
-            found.update(zip(group, self._examine([asked[i] for i in group]), strict=True))
+        for sightless in (False, True):  # a batch has a picture for every prompt, or for none
+            part = [i for i, one in enumerate(asked) if one.request.sightless is sightless]
+            for group in _groups([asked[i] for i in part]):
+                whole = [part[i] for i in group]
+                found.update(zip(whole, self._examine([asked[i] for i in whole]), strict=True))
         return [found[i] for i in range(len(asked))]
 
     def _examine(self, asked: Sequence[Examined]) -> list[Found]:
@@ -165,6 +168,8 @@ class TransformersEngine:
 
     def _read(self, requests: Sequence[Request]) -> Prompts:
         texts = [self._chats.write(request) for request in requests]
+        if requests[0].sightless:
+            return read(self.model, self._inputs(texts, None))
         pictures = [request.image_path for request in requests]
         if len(set(pictures)) < len(pictures):
             ids = self.processor.tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -176,10 +181,10 @@ class TransformersEngine:
                     return read_on(self.model, read(self.model, inputs), *in_order(stems), self._pad)
         return read(self.model, self._inputs(texts, pictures))
 
-    def _inputs(self, texts: Sequence[str], pictures: Sequence[Path | None]) -> dict[str, Any]:
+    def _inputs(self, texts: Sequence[str], pictures: Sequence[Path | None] | None) -> dict[str, Any]:
         inputs = self.processor(
             text=list(texts),
-            images=[[open_picture(path)] for path in pictures],
+            images=[[open_picture(path)] for path in pictures] if pictures is not None else None,
             padding=True,
             padding_side="left",
             add_special_tokens=False,

@@ -92,10 +92,9 @@ class VllmEngine:
             structured_outputs=form,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        prompt = {
-            "prompt": self._chats.write(request),
-            "multi_modal_data": {"image": open_picture(request.image_path)},
-        }
+        prompt: dict[str, Any] = {"prompt": self._chats.write(request)}
+        if not request.sightless:
+            prompt["multi_modal_data"] = {"image": open_picture(request.image_path)}
         self._engine.add_request(ticket, prompt, wanted)
 
     def step(self) -> Iterator[tuple[str, Completion]]:

@@ -104,6 +104,7 @@ def test_both_protocols_of_omnimedvqa(benchmark: Lake, tmp_path: Path, capsys: p
         assert (found["on"], found["n"], found["failed"]) == ("omnimedvqa@1", 24, 0)
         assert {name: s["n"] for name, s in found["by_modality"]["slices"].items()} == {"CT": 8, "MRI": 8, "X-Ray": 8}
         assert {name: s["n"] for name, s in found["by_question_type"]["slices"].items()} == dict.fromkeys(TYPES, 12)
+        assert found["blind"] is not None
         assert found["blank"] is not None
         assert found["swapped"] is not None
         assert found["sampled"]["samples"] == 2
@@ -121,7 +122,7 @@ def test_both_protocols_of_omnimedvqa(benchmark: Lake, tmp_path: Path, capsys: p
     assert mine["against"]["other"] == base["model"]
     assert (mine["against"]["greedy"]["wins"], mine["against"]["greedy"]["losses"]) == (0, 0)
     assert mine["against"]["sampled"]["p_value"] == 1.0
-    assert benchmark.read("evals").num_rows == 2 * 24 * 3
+    assert benchmark.read("evals").num_rows == 2 * 24 * 4
     uses = benchmark.read("uses", where={"purpose": "evaluate", "dataset": "omnimedvqa"}).to_pylist()
     assert {row["model_id"] for row in uses} == {base["model"], policy}
 
@@ -136,6 +137,7 @@ def test_what_a_person_reads(benchmark: Lake, tmp_path: Path, capsys: pytest.Cap
     assert re.search(r"macro +0\.\d{3} \[0\.\d{3}, [01]\.\d{3}\]", text)
     assert re.search(r"\* CT +8 ", text)
     assert re.search(rf"{policy[:12]} .*\*", text), "the matrix marks what a model was taught"
+    assert "no picture" in text
     assert "grey picture" in text
     assert "0 won, 0 lost, p = 1" in text
     assert len(list(out.iterdir())) == 2
@@ -146,7 +148,7 @@ def test_again_it_buys_nothing(benchmark: Lake, capsys: pytest.CaptureFixture[st
     first = typed(capsys, "evaluate", "base", "--on", "omnimedvqa", "--json")
     assert run(["evaluate", "base", "--on", "omnimedvqa", "--json"]) == 0
     said = capsys.readouterr()
-    assert "0 new, 72 reused" in said.err
+    assert "0 new, 96 reused" in said.err
     assert said.out == first
 
 

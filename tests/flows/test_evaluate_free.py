@@ -116,10 +116,10 @@ def test_closed_and_open_questions_are_scored_apart(
     keys = {row["question"]: row["answer"] for row in lake.read("free_questions").to_pylist()}
 
     def reply(request: Request) -> Completion:
-        """Right of the pictures themselves, now and then; never of the grey ones."""
+        """Right of the pictures themselves, now and then; never of the grey ones, or of none."""
         asked = request.text.split("\n")[0]
-        grey = "grey" in str(request.image_path)
-        answer = "nothing" if grey else keys[asked]
+        unseen = request.sightless or "grey" in str(request.image_path)
+        answer = "nothing" if unseen else keys[asked]
         text = f"<think>so</think><answer>{answer}</answer>" if not asked.endswith(" 1?") else "<answer>cut off"
         return Completion(text, True, 5)
 
@@ -138,7 +138,7 @@ def test_closed_and_open_questions_are_scored_apart(
     assert (found["n"], found["closed"]["n"], found["open"]["n"]) == (sum(counts), *counts)
     assert found["unreadable"] == 1, "one reply was cut off: wrong, and counted"
     assert found["overall"]["value"] == pytest.approx((sum(counts) - 1) / sum(counts))
-    assert found["blank"]["value"] == 0.0
+    assert found["blank"]["value"] == found["blind"]["value"] == 0.0
     parts = found["closed"]["n"] * found["closed"]["accuracy"]["value"] + counts[1] * found["open"]["exact"]["value"]
     assert parts == pytest.approx(sum(counts) - 1)
     assert found["open"]["f1"]["value"] <= 1
@@ -155,14 +155,14 @@ def test_the_base_itself_is_asked_and_stands_in_the_tables(
     typed(capsys, "ingest", str(slake(tmp_path / "slake")), "--layout", "slake")
     assert run(["evaluate", "base", "--on", "slake", "--longest", "12"]) == 0
     said = capsys.readouterr()
-    assert "evaluate-free: 27 new" in said.err
+    assert "evaluate-free: 36 new" in said.err
     assert "closed" in said.out
     assert "open, token F1" in said.out
     rows = lake.read("evals").to_pylist()
-    assert len(rows) == 27
-    assert {row["condition"] for row in rows} == {"image", "blank", "swapped"}
+    assert len(rows) == 36
+    assert {row["condition"] for row in rows} == {"image", "blind", "blank", "swapped"}
     assert run(["evaluate", "base", "--on", "slake", "--longest", "12"]) == 0
-    assert "evaluate-free: 0 new, 27 reused" in capsys.readouterr().err
+    assert "evaluate-free: 0 new, 36 reused" in capsys.readouterr().err
     assert run(["evaluate", "base", "--on", "slake", "--samples", "4"]) == ExitCode.USAGE
     assert "asked without options" in capsys.readouterr().err
 

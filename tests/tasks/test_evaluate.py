@@ -207,3 +207,17 @@ def test_the_other_picture_is_any_of_the_other_patients() -> None:
     assert len(shown) > 50
     with pytest.raises(DataError, match="one patient only"):
         Others(rows[:1]).instead_of(rows[0])
+
+
+def test_who_is_blind_is_shown_nothing_at_all(room: Any) -> None:
+    heldout = read_heldout(room.lake, exam(room))
+    recipe = evaluate_recipe(room.base)
+    cells = [cell for cell, _, _ in evaluate_cells(recipe, heldout, (Condition.BLIND, Condition.IMAGE))]
+    assert [cell.image for cell in cells[:4]] == [""] * 4
+    together = room.run(recipe, WORKER, cells, batch_size=8)
+    values = [together[cell.key].value or {} for cell in cells]
+    assert all(value["reply"] for value in values)
+    # The same question without a picture, alone in its batch or beside others that have one.
+    (alone,) = EvaluateWorker(recipe, room.settings)(cells[1:2])
+    assert alone.value == values[1]
+    assert [v["reply"] for v in values[:4]] != [v["reply"] for v in values[4:]]

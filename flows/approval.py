@@ -17,7 +17,7 @@ from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
-from prefect.exceptions import FlowPauseTimeout, NotPausedError, ObjectNotFound
+from prefect.exceptions import FlowPauseTimeout, ObjectNotFound
 from prefect.flow_runs import pause_flow_run, resume_flow_run
 from prefect.input import RunInput
 from prefect.input.actions import read_flow_run_input
@@ -105,8 +105,8 @@ def _nobody_answers_after(seconds: float, run_id: UUID) -> Iterator[None]:
         wait = seconds
         while not done.wait(wait):
             wait = POLL_SECONDS
-            # Not paused yet, or a person was faster: then it is done at the next look.
-            with contextlib.suppress(NotPausedError, RuntimeError):
+            # Not paused yet, a server that is away for a moment, or a person was faster: done at the next look.
+            with contextlib.suppress(Exception):
                 resume_flow_run(run_id, run_input={"approve": False, "name": NOBODY, "comment": ""})
 
     threading.Thread(target=answer, daemon=True).start()

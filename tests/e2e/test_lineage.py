@@ -33,6 +33,7 @@ def test_every_model_is_told_with_all_that_it_came_from(told: list[dict[str, Any
     assert {story["role"] for story in told} == {"base", "generator", "policy", "reward"}
     versions = {(v["dataset"], v["version"]): v for v in lake.read("versions").to_pylist()}
     uses = lake.read("uses").to_pylist()
+    by_name = {story["name"]: story for story in told}
     for story in told:
         read = {(one["dataset"], one["version"]): one["digest"] for one in story["data"]}
         assert read == {
@@ -42,7 +43,7 @@ def test_every_model_is_told_with_all_that_it_came_from(told: list[dict[str, Any
         }
         assert all(versions[which]["digest"] == digest for which, digest in read.items())
         if story["role"] != "base":
-            assert story["ancestors"][-1] == "base@1"
+            assert by_name[story["ancestors"][-1]]["role"] == "base"
             assert len(story["artifact"]) == 64
             assert story["recipe"]
             assert story["code"]
@@ -53,12 +54,14 @@ def test_a_policy_names_its_writer_its_judges_its_exam_and_its_look(
     told: list[dict[str, Any]], undisturbed: Path
 ) -> None:
     policy = one(told, method="grpo")
-    assert policy["ancestors"] == [one(told, role="policy", method="sft")["name"], "base@1"]
     night = json.loads(next((undisturbed / "root" / "nights" / "loop").glob("*cycle01.json")).read_text())
+    start = one(told, model_id=night["start_id"])["name"]
+    base = one(told, model_id=night["base_id"])["name"]
+    assert policy["ancestors"] == [one(told, role="policy", method="sft")["name"], start]
     (generated,) = [data for data in policy["data"] if data["dataset"] == "loop"]
     (written,), (judged,) = generated["written_by"], generated["judged_by"]
-    assert (written["generator"], written["generator_name"]) == (night["generator"], "base@1")
-    assert (judged["scorer"], judged["scorer_name"]) == (night["scorer"], "base@1")
+    assert (written["generator"], written["generator_name"]) == (night["generator"], base)
+    assert (judged["scorer"], judged["scorer_name"]) == (night["scorer"], base)
     assert len(judged["calibration"]) == 64
     assert written["items"] == judged["items"] == generated["items"]
     training = policy["metrics"]["training"]
@@ -67,7 +70,7 @@ def test_a_policy_names_its_writer_its_judges_its_exam_and_its_look(
     assert {"image", "blank", "swapped"} <= set(exam)
     assert policy["heldout"] == exam["image"]["accuracy"]
     (look,) = policy["looks"]
-    assert (look["heldout"], look["against"], look["look"], look["level"]) == ("heldout@1", "base@1", 1, 0.025)
+    assert (look["heldout"], look["against"], look["look"], look["level"]) == ("heldout@1", start, 1, 0.025)
     generator = one(told, role="generator")
     assert generator["champion"]
     assert [(move["action"], move["champion"]) for move in generator["moves"]] == [("promote", "generator@1")]
@@ -85,7 +88,8 @@ def test_the_next_night_takes_what_this_one_taught(told: list[dict[str, Any]], u
     workspace = open_workspace(load_settings({"MEDGR2_STORAGE__ROOT": str(undisturbed / "root")}))
     night, _ = foresee(workspace, parameters(seed=5, cycles=2).night(2))
     champion = {story["role"]: story["artifact"] for story in told if story["champion"]}
-    base = one(told, role="base")["artifact"]
-    assert night.generator == champion["generator"] != base
-    assert night.scorer == champion.get("policy", base)
+    assert night.generator == champion["generator"] != night.base
     assert night.reward == champion.get("reward")
+    # A policy that started from a student judges nothing: the base does.
+    judges = champion.get("policy", night.base) if night.start == night.base_id else night.base
+    assert night.scorer == judges

@@ -145,8 +145,8 @@ def test_an_item_is_explained_from_its_image_to_its_model(prefect_server: Prefec
     registered = json.loads(medgr2(env, undisturbed, "models", "--json"))
     parents = {m["model_id"]: m["parent"] for m in registered}
     grpo = next(m for m in registered if m["method"] == "grpo")
-    (base,) = [m["model_id"] for m in registered if m["role"] == "base"]
-    assert parents[parents[grpo["model_id"]]] == base, "grpo <- sft <- base"
+    given = [m["model_id"] for m in registered if m["role"] == "base"]
+    assert parents[parents[grpo["model_id"]]] in given, "grpo <- sft <- what policies start from"
     assert 0 <= grpo["heldout"] <= 1
     assert grpo["dataset_digest"] == digest_of["loop@1"]
 

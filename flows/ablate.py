@@ -20,6 +20,7 @@ from medgr2.schemas.parameters import (
     LoopParameters,
     RefreshParameters,
     ScoreParameters,
+    SelectParameters,
     TrainParameters,
     WorldParameters,
 )
@@ -54,7 +55,7 @@ def loop_of_seed(settings: Settings, seed: int, arms: ablate_loop.Arms, heldout:
     parameters = arms.parameters.refresh
     with ablate_loop.clock() as spent:
         world = embedded_world(settings, seed, parameters.world.images, heldout)
-        name = f"loop-{parameters.world.images}-{heldout}-{parameters.score.audits}"
+        name = f"loop-{parameters.world.images}-{heldout}-{parameters.score.audits}-{parameters.select.tau}"
         workspace = _rooted(settings.model_copy(update={"compute": compute}), world, name, parameters.run)
         table = ablate_loop.one_seed(
             ablate_loop.World(workspace, seed, lambda requests: ask_reviewer(world, requests), say_plan), arms
@@ -62,8 +63,11 @@ def loop_of_seed(settings: Settings, seed: int, arms: ablate_loop.Arms, heldout:
     return table, spent[0]
 
 
-def loop_parameters(seed: int, images: int, audits: int, train: TrainParameters) -> LoopParameters:
-    refresh = _night(seed, images, audits, canaries=40).model_copy(update={"night": ""})  # a cycle's own tells the seed
+def loop_parameters(seed: int, images: int, audits: int, tau: float, train: TrainParameters) -> LoopParameters:
+    # The name of a cycle tells the seed.
+    refresh = _night(seed, images, audits, canaries=40).model_copy(
+        update={"night": "", "select": SelectParameters(tau=tau)}
+    )
     return LoopParameters(seed=seed, refresh=refresh, train=train)
 
 

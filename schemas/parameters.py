@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from medgr2.schemas.approvals import Approver
 from medgr2.schemas.intake import IntakeParameters
-from medgr2.schemas.presets import PRESETS, Device, Judge, PresetName, TrainSettings
+from medgr2.schemas.presets import PRESETS, Device, Judge, PresetName, TrainSettings, Weighting
 from medgr2.schemas.stopping import StopParameters
 from medgr2.schemas.usage import Budget
 from medgr2.schemas.vocabulary import AnswerStyle, Modality, QuestionType
@@ -153,7 +153,8 @@ class TrainParameters(BaseModel):
     preset: PresetName = Field(default="cpu-tiny", description="Recipe of training by name.")
     answer_style: AnswerStyle | None = None
     told: bool | None = None
-    weighting: Literal["equal", "p_valid"] | None = None
+    weighting: Weighting | None = None
+    human_share: float | None = None
     device: Device | None = None
     precision: Literal["float32", "bfloat16"] | None = None
     attention: Literal["default", "eager", "sdpa", "flash_attention_2"] | None = None

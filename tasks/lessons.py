@@ -11,20 +11,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from medgr2.infra.images import ImageStore
 from medgr2.infra.lake import Lake
 from medgr2.infra.versions import members, resolve
-from medgr2.models import prompts
-from medgr2.models.answer_forms import reply_text
-from medgr2.models.grpo import Prompt, in_band
 from medgr2.models.registry import Source
-from medgr2.models.sft import Example
 from medgr2.schemas.digest import digest_of
 from medgr2.schemas.errors import DataError
 from medgr2.schemas.items import Draft
 from medgr2.schemas.parameters import EVALUATION_DATASETS
 from medgr2.schemas.reports import DatasetVersion
-from medgr2.schemas.vocabulary import AnswerStyle, Origin, Role, Split
+from medgr2.schemas.vocabulary import Origin, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,85 +145,3 @@ def _a_number(value: float | None) -> bool:
 
 def judgements_digest(judged: dict[str, Judgement]) -> str:
     return digest_of(sorted([item_id, j.agree, j.p_valid] for item_id, j in judged.items()))
-
-
-def examples(
-    lessons: Sequence[Lesson],
-    images: ImageStore,
-    *,
-    role: Role,
-    template: str,
-    human_share: float,
-    style: AnswerStyle = "think",
-    judged: dict[str, Judgement] | None = None,
-) -> list[Example]:
-    """Lessons as replies to learn: a policy learns to answer them, a generator to write them.
-
-    `human_share` of the visits go to questions people wrote, however few those are. Of the other visits each item has
-    the same part; with judgements, one in proportion to its p(valid), and none where that was never found out.
-    """
-    worth = [1.0 if lesson.human or judged is None else _p_valid(judged, lesson) for lesson in lessons]
-    whole = {True: 0.0, False: 0.0}
-    for lesson, w in zip(lessons, worth, strict=True):
-        whole[lesson.human] += w
-    shares = {True: human_share, False: 1 - human_share}
-    if not all(whole.values()):
-        shares = {True: 1.0, False: 1.0}
-    return [
-        Example(
-            image=images.path(lesson.image_id),
-            user=_asked(lesson, role, template),
-            assistant=_reply(lesson, role, style),
-            weight=shares[lesson.human] * w / (whole[lesson.human] or 1.0),
-            item=lesson.item_id,
-        )
-        for lesson, w in zip(lessons, worth, strict=True)
-    ]
-
-
-def _p_valid(judged: dict[str, Judgement], lesson: Lesson) -> float:
-    judgement = judged.get(lesson.item_id)
-    return (judgement.p_valid if judgement else None) or 0.0
-
-
-def _asked(lesson: Lesson, role: Role, template: str) -> str:
-    if role is Role.GENERATOR:
-        return prompts.generating_text(template, lesson.question_type, lesson.report)
-    return prompts.answering_text(template, lesson.draft.question, lesson.draft.options)
-
-
-def _reply(lesson: Lesson, role: Role, style: AnswerStyle) -> str:
-    if role is Role.GENERATOR:
-        return prompts.draft_text(lesson.draft)
-    return reply_text(lesson.draft.rationale, lesson.draft.answer, style)
-
-
-def rehearsals(
-    lessons: Sequence[Lesson],
-    judged: dict[str, Judgement],
-    images: ImageStore,
-    template: str,
-    band: tuple[float, float],
-) -> list[Prompt]:
-    """Lessons as prompts of GRPO: only those within the difficulty band, where replies still differ.
-
-    A question by people needs a measured pass rate like any other, but no p(valid): its key is taken to be right.
-    """
-    tried = []
-    for lesson in lessons:
-        judgement = judged.get(lesson.item_id)
-        if judgement is None or not in_band(judgement.agree, *band):
-            continue
-        quality = 1.0 if lesson.human else judgement.p_valid
-        if quality is not None:
-            tried.append(
-                Prompt(
-                    image=images.path(lesson.image_id),
-                    user=_asked(lesson, Role.POLICY, template),
-                    key=lesson.draft.answer,
-                    options=len(lesson.draft.options),
-                    quality=quality,
-                    item=lesson.item_id,
-                )
-            )
-    return tried

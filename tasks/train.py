@@ -20,22 +20,22 @@ from medgr2.models.registry import Registration, Source
 from medgr2.models.sft import SftSettings, train_sft
 from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.errors import ConflictError, DataError, UsageError
+from medgr2.schemas.presets import Weighting
 from medgr2.schemas.vocabulary import Role
+from medgr2.tasks.exercises import examples, rehearsals
 from medgr2.tasks.lessons import (
     Judgement,
     Lesson,
-    examples,
     judgements,
     judgements_digest,
     published_at,
     read_lessons,
-    rehearsals,
 )
 from medgr2.tasks.practice_grades import claimed, folds_digest, graded
 from medgr2.tasks.training_cell import Training, train_once
 
 STAGE = "train"
-CODE = "2"
+CODE = "3"
 WORKER = "medgr2.tasks.train:TrainWorker"
 
 
@@ -50,7 +50,7 @@ class TrainPlan(BaseModel):
     human_share: float = Field(default=0.3, ge=0, le=1, description="Share of SFT visits to questions people wrote.")
     band: tuple[float, float] = Field(default=BAND, description="GRPO takes items whose pass rate lies between.")
     answering: Answering = Field(default=Answering(), description="How a policy is asked, and how it replies.")
-    weighting: Literal["equal", "p_valid"] = Field(
+    weighting: Weighting = Field(
         default="equal", description="How often SFT visits a generated item: all alike, or the surer the more often."
     )
 
@@ -175,6 +175,7 @@ class TrainWorker:
                 human_share=plan.human_share,
                 style=plan.answering.style,
                 judged=judged,
+                evened=plan.weighting == "labels",
             )
             return train_sft(parent, learned, out, plan.sft)
         assert plan.grpo is not None  # noqa: S101  the plan's own check

@@ -18,7 +18,9 @@ def lessons_of(how: TrainSettings, seed: int) -> TrainPlan | None:
     if how.sft_steps == 0:
         return None
     sft = _sft(how, seed, how.sft_steps, how.sft_learning_rate)
-    return TrainPlan(role=Role.POLICY, sft=sft, answering=answering(how), weighting=how.weighting)
+    return TrainPlan(
+        role=Role.POLICY, sft=sft, answering=answering(how), weighting=how.weighting, human_share=how.human_share
+    )
 
 
 def practice_of(how: TrainSettings, seed: int, champion: str = "") -> TrainPlan | None:

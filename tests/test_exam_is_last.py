@@ -14,8 +14,8 @@ TRAINING = (
     "tasks/reward_train.py",
 )  # fmt: skip
 EXAM = {
-    "medgr2.tasks.evaluate", "medgr2.tasks.examination", "medgr2.tasks.promotion", "medgr2.models.measures", "medgr2.models.promotion_gate",
-    "medgr2.models.alpha_ledger",
+    "medgr2.tasks.evaluate", "medgr2.tasks.examination", "medgr2.tasks.promotion", "medgr2.models.measures",
+    "medgr2.models.promotion_gate", "medgr2.models.alpha_ledger",
 }  # fmt: skip
 CHOOSING = re.compile(r"eval_dataset|eval_strategy|load_best_model|metric_for_best|EarlyStopping")
 

@@ -18,7 +18,7 @@ from medgr2.infra.settings import load_settings
 from medgr2.schemas.errors import UsageError
 from medgr2.schemas.parameters import TrainParameters
 
-IMAGES = "1200,300,300"
+IMAGES = "800,200,200"
 FIRST_SEED = 101
 """Worlds that nothing was chosen on."""
 
@@ -31,9 +31,18 @@ def command() -> None:
 @command.command(name="loop")
 @click.option("--seeds", default=4, show_default=True, type=click.IntRange(1, 100), help="Worlds, each with its loop.")
 @click.option("--first-seed", default=FIRST_SEED, show_default=True, help="Seed of the first world.")
-@click.option("--images", default=IMAGES, show_default=True, help="What each night asks about: 1200,300,300 is three.")
+@click.option("--images", default=IMAGES, show_default=True, help="What each night asks about: 800,200,200 is three.")
 @click.option("--heldout", default=3000, show_default=True, type=click.IntRange(100), help="Items of the exam.")
 @click.option("--audits", default=200, show_default=True, type=click.IntRange(20, 2000), help="Audits of a night.")
+@click.option("--tau", default=0.7, show_default=True, help="Smallest p(valid) that is accepted.")
+@click.option("--grpo-steps", default=60, show_default=True, type=click.IntRange(1), help="Of the arm with GRPO.")
+@click.option(
+    "--judge-steps",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Of each reward member between cycles; 0: no reward is trained.",
+)
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="A setting of training to be other.")
 @click.option("--jobs", default=os.cpu_count() or 1, show_default=True, type=click.IntRange(1), help="Seeds at a time.")
 @click.option("--plot", type=click.Path(dir_okay=False, writable=True), help="Draw the table into this SVG file.")
@@ -44,6 +53,9 @@ def loop(
     images: str,
     heldout: int,
     audits: int,
+    tau: float,
+    grpo_steps: int,
+    judge_steps: int,
     changes: tuple[str, ...],
     jobs: int,
     plot: str | None,
@@ -58,9 +70,10 @@ def loop(
 
     began = time.monotonic()
     nights = _nights(images)
-    train = fill(TrainParameters, training_of("cpu-tiny", changes), "ablate loop")
+    steps = {"grpo_steps": str(grpo_steps), "judge_steps": str(judge_steps)}
+    train = fill(TrainParameters, steps | training_of("cpu-tiny", changes), "ablate loop")
     plans = {
-        seed: Arms(loop_parameters(seed, sum(nights), audits, train), nights)
+        seed: Arms(loop_parameters(seed, sum(nights), audits, tau, train), nights)
         for seed in range(first_seed, first_seed + seeds)
     }
     done = loop_of_seeds(load_settings(), plans, heldout, min(jobs, seeds))

@@ -16,10 +16,10 @@ from medgr2.schemas.errors import DataError
 
 def sat(name: str, right: str, *, sampled: int = 2, seconds: float = 3.0, valid: float | None = 0.9) -> Sat:
     """'1' is a right answer; of the four samples so many are right where it is, and none where it is not."""
+    shown = {"1": tuple(k < sampled for k in range(4)), "0": (False,) * 4}
     answers = [
-        Answer(f"i{n}", f"p{n}", "CT", "Disease Diagnosis", c == "1", True, tuple(c == "1" and k < sampled for k in range(4)))
-        for n, c in enumerate(right)
-    ]  # fmt: skip
+        Answer(f"i{n}", f"p{n}", "CT", "Disease Diagnosis", c == "1", True, shown[c]) for n, c in enumerate(right)
+    ]
     return Sat(name, 100, valid, 10, seconds, answers)
 
 

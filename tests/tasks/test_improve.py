@@ -17,7 +17,7 @@ from medgr2.schemas.vocabulary import Role
 from medgr2.tasks.improve import train_generator, train_policy
 from medgr2.tasks.night import Night
 
-TINY = {
+TINY = {"sft_learning_rate": 3e-4,
     "sft_steps": 2, "sft_batch": 2, "grpo_steps": 2, "grpo_prompts": 2, "grpo_generations": 8, "grpo_longest": 16,
     "generator_steps": 1,
 }  # fmt: skip

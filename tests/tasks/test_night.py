@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +20,7 @@ from medgr2.infra.settings import GeneratorSettings, VerifierSettings, load_sett
 from medgr2.infra.versions import members, resolve
 from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.models import calibration as calibrations
+from medgr2.models.model_ref import base_folder
 from medgr2.models.registry import Registration, Registry, Source
 from medgr2.schemas.errors import DataError, SettingsError
 from medgr2.schemas.intake import IntakeParameters
@@ -142,6 +144,10 @@ def test_where_the_first_champion_was_taken_back_the_base_serves_again(workspace
     for role in (Role.POLICY, Role.GENERATOR, Role.REWARD):
         model = registry.register(Registration(role=role, artifact=f"{role.value:x<64}", method="sft", run="x"))
         registry.promote(role, model, reason="test", expected_current=None)
+    # Beside the embedded base policies start from a student, which does not judge.
+    assert open_night(workspace, how("student")).scorer == open_night(workspace, how("student")).base
+    alone = workspace.settings.models.model_copy(update={"policy": str(base_folder(workspace.settings))})
+    workspace = replace(workspace, settings=workspace.settings.model_copy(update={"models": alone}))
     served = open_night(workspace, how())
     assert (served.scorer[:6], served.generator[:9], (served.reward or "")[:6]) == ("policy", "generator", "reward")
     for role in (Role.POLICY, Role.GENERATOR, Role.REWARD):

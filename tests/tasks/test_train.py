@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,8 +15,10 @@ from medgr2.models.grpo import GrpoSettings
 from medgr2.models.registry import Registration, Registry, Source
 from medgr2.models.sft import SftSettings
 from medgr2.schemas.errors import DataError, UsageError
+from medgr2.schemas.items import Draft
 from medgr2.schemas.vocabulary import Role, Verdict
-from medgr2.tasks.lessons import examples, judgements, read_lessons, rehearsals
+from medgr2.tasks.exercises import examples, key_first, rehearsals
+from medgr2.tasks.lessons import judgements, read_lessons
 from medgr2.tasks.train import WORKER, TrainPlan, registration, train_cell, train_recipe
 
 SFT = TrainPlan(role=Role.POLICY, sft=SftSettings(steps=2, batch=2))
@@ -178,6 +181,33 @@ def test_the_surer_of_an_item_the_more_often_it_is_visited(room: Any) -> None:
     # One without a p(valid), or that was never judged, is not visited; the share of people stays what it is.
     weighed = shares(judgements(room.lake, [human, *made]))
     assert weighed == {human: 0.4, made[0]: 0.36, made[1]: 0.24, made[2]: 0.0, made[3]: 0.0}
+
+
+def test_labels_are_visited_alike_but_a_rare_one_no_more_than_three_times_as_often(room: Any) -> None:
+    human = room.item(room.picture(19), 19, "human")
+    made = [room.item(room.picture(i), i) for i in range(9)]
+    keys = ["nodule"] * 6 + ["cyst"] * 2 + ["fibrosis"]
+    lessons = [
+        lesson if lesson.human else replace(lesson, draft=lesson.draft.model_copy(
+            update={"options": (keys[made.index(lesson.item_id)], "p", "q", "r"), "answer": "A"}
+        ))
+        for lesson in read_lessons(room.lake, [room.source("both", [human, *made])])
+    ]  # fmt: skip
+    found = {
+        x.item: x.weight
+        for x in examples(
+            lessons, room.images, role=Role.POLICY, template="{question}{options}", human_share=0.4, evened=True
+        )
+    }
+    by_key = {key: sum(found[i] for i, k in zip(made, keys, strict=True) if k == key) for key in set(keys)}
+    assert found[human] == pytest.approx(0.4)
+    assert by_key["nodule"] == pytest.approx(by_key["cyst"]) == pytest.approx(2 * by_key["fibrosis"])
+    assert sum(by_key.values()) == pytest.approx(0.6)
+
+
+def test_a_generator_learns_to_write_its_key_first() -> None:
+    draft = Draft(question="Which is it?", options=("c", "a", "key", "b"), answer="C", rationale="It is key.")
+    assert key_first(draft) == draft.model_copy(update={"options": ("key", "a", "b", "c"), "answer": "A"})
 
 
 def test_weights_by_judgement_are_part_of_what_was_trained(room: Any) -> None:

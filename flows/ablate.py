@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from pydantic import SecretStr
+from pydantic import SecretStr, TypeAdapter
 
 from medgr2.flows.embedded import EmbeddedWorld, ask_reviewer, build, embedded_world
 from medgr2.flows.intake import take_in
 from medgr2.infra.settings import Settings
 from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.models.loop_table import Sat
+from medgr2.models.model_ref import base_model, policy_model
 from medgr2.models.reward_table import Arm, averaged
+from medgr2.schemas.digest import digest_of
 from medgr2.schemas.intake import IntakeParameters
 from medgr2.schemas.parameters import (
     EMBEDDED,
@@ -28,8 +31,9 @@ from medgr2.tasks import ablate_loop
 from medgr2.tasks.ablate_reward import SeedResult, one_seed
 from medgr2.tasks.stage import say_plan
 
-OfSeed = tuple[Mapping[str, Sat], float]
+OfSeed = tuple[dict[str, Sat], float]
 """What a seed's arms answered, and the CPU seconds of all of it."""
+OF_SEED: TypeAdapter[OfSeed] = TypeAdapter(OfSeed)
 CANARIES = 120
 """More than a night has: their share is a number of the table."""
 
@@ -44,6 +48,8 @@ def reward_of_seed(settings: Settings, seed: int, images: int, audits: int, judg
 
 def loop_of_seeds(settings: Settings, plans: Mapping[int, ablate_loop.Arms], heldout: int, jobs: int) -> list[OfSeed]:
     """Every seed in a process of its own, so many at a time; killed, each goes on where it stood."""
+    # Two threads each would wait for one another more than they work.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn")) as pool:
         running = [pool.submit(loop_of_seed, settings, seed, arms, heldout) for seed, arms in plans.items()]
         return [one.result() for one in running]
@@ -57,9 +63,15 @@ def loop_of_seed(settings: Settings, seed: int, arms: ablate_loop.Arms, heldout:
         world = embedded_world(settings, seed, parameters.world.images, heldout)
         name = f"loop-{parameters.world.images}-{heldout}-{parameters.score.audits}-{parameters.select.tau}"
         workspace = _rooted(settings.model_copy(update={"compute": compute}), world, name, parameters.run)
+        given = [base_model(settings).revision, policy_model(settings).revision]
+        record = f"ablations/tables/{digest_of([given, arms.parameters.lived, arms.images, arms.seed_steps])}.json"
+        if workspace.store.exists(record):
+            return OF_SEED.validate_json(workspace.store.get(record))
         table = ablate_loop.one_seed(
             ablate_loop.World(workspace, seed, lambda requests: ask_reviewer(world, requests), say_plan), arms
         )
+    # What it cost is told as it was, however often the table is asked for.
+    workspace.store.create(record, OF_SEED.dump_json((table, spent[0])))
     return table, spent[0]
 
 

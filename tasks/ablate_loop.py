@@ -8,7 +8,7 @@ is the ceiling and for the table. No arm, no checkpoint and no setting is chosen
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -67,7 +67,7 @@ class World:
     """What the oracle said, by item."""
 
 
-def one_seed(world: World, arms: Arms) -> Mapping[str, Sat]:
+def one_seed(world: World, arms: Arms) -> dict[str, Sat]:
     how = arms.parameters.train
     plain = how.model_copy(update={"grpo_steps": 0})
     night, version, items = live(world, arms, 1)
@@ -127,8 +127,12 @@ def live(world: World, arms: Arms, cycle: int) -> tuple[Night, DatasetVersion, d
 
 
 def regenerate(world: World, arms: Arms, night: Night, version: DatasetVersion) -> None:
-    """The generator and the reward of the next cycle, as the loop makes them."""
+    """The generator and the reward of the next cycle, as the loop makes them: once. Done again when the next night has
+    been audited, they would learn from what came later."""
     workspace, how = world.workspace, arms.parameters.train
+    done = f"ablations/regenerated/{night.run}"
+    if workspace.store.exists(done):
+        return
     if how.settings.judge_steps:
         tonight = arms.parameters.night(1).model_copy(update={"night": night.run.partition("/")[2]})
         reward.co_train(workspace, night, tonight, how, world.seed, world.announce)
@@ -136,6 +140,7 @@ def regenerate(world: World, arms: Arms, night: Night, version: DatasetVersion) 
         generator = improve.train_generator(workspace, night, version, how, world.seed, world.announce)
         if generator is not None:
             promotion.use_generator(workspace, night, generator)
+    workspace.store.create(done, b"")
 
 
 def learn(

@@ -1,4 +1,4 @@
-"""`medgr2 ablate reward`, as a person types it: a small world, the whole table, and the same again for nothing."""
+"""`medgr2 ablate`, as a person types it: small worlds, the whole tables, and the same again for nothing."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from typing import Any
 import pytest
 
 pytestmark = pytest.mark.e2e
-ASKED = ["ablate", "reward", "--seeds", "1", "--images", "30", "--audits", "40", "--judge-steps", "10"]
+REWARD = ["ablate", "reward", "--seeds", "1", "--images", "30", "--audits", "40", "--judge-steps", "10"]
+LOOP = [
+    "ablate", "loop", "--seeds", "1", "--images", "40,20", "--heldout", "100", "--audits", "60", "--grpo-steps", "1",
+    "--judge-steps", "2", "--set", "sft_steps=5", "--set", "generator_steps=2", "--set", "judge_members=1",
+]  # fmt: skip
 
 
-def ask(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+def ask(folder: Path, asked: list[str], *more: str) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MEDGR2_")}
     done = subprocess.run(
-        [sys.executable, "-m", "medgr2.flows.cli", *ASKED, *more],
+        [sys.executable, "-m", "medgr2.flows.cli", *asked, *more],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -26,7 +30,7 @@ def ask(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_table_of_the_reward_is_measured_and_found_again(tmp_path: Path) -> None:
-    first: dict[str, Any] = json.loads(ask(tmp_path, "--json").stdout)
+    first: dict[str, Any] = json.loads(ask(tmp_path, REWARD, "--json").stdout)
     (seed,) = first["seeds"]
     assert (seed["drafts"], seed["audits"]) == (150, 40)
     assert {arm["name"] for arm in first["arms"]} >= {
@@ -37,11 +41,44 @@ def test_the_table_of_the_reward_is_measured_and_found_again(tmp_path: Path) -> 
     assert all(arm["items"] == seed["passed"] - 40 for arm in seed["arms"])
     assert all(0 <= arm["auroc"] <= 1 for arm in first["arms"])
     assert 0.2 < seed["valid"] < 1
-    again = ask(tmp_path, "--json")
+    again = ask(tmp_path, REWARD, "--json")
     assert json.loads(again.stdout)["seeds"] == first["seeds"]
     plans = [line for line in again.stderr.splitlines() if " new, " in line]
     assert plans
     assert all(": 0 new, " in line for line in plans)
-    told = ask(tmp_path).stdout
-    assert f"command: medgr2 {' '.join(ASKED)}" in told
+    told = ask(tmp_path, REWARD).stdout
+    assert f"command: medgr2 {' '.join(REWARD)}" in told
     assert "only confidence" in told
+
+
+def test_the_arms_of_the_loop_are_compared_on_one_exam_and_found_again(tmp_path: Path) -> None:
+    first = ask(tmp_path, LOOP, "--json", "--plot", str(tmp_path / "arms.svg"))
+    table: dict[str, Any] = json.loads(first.stdout)
+    arms = {arm["name"]: arm for arm in table["arms"]}
+    assert list(arms) == [
+        "base", "SFT(seed)", "SFT(seed), as many steps", "+ unfiltered", "+ random, as many", "+ oracle filter",
+        "+ filtered", "+ filtered, as much compute", "+ filtered, GRPO", "cycle 2",
+    ]  # fmt: skip
+    assert all(arm["n"] == 100 and len(arm["greedy_by_seed"]) == 1 for arm in arms.values())
+    assert arms["+ oracle filter"]["valid"] == 1.0
+    assert arms["+ random, as many"]["items"] == arms["+ filtered"]["items"] < arms["+ unfiltered"]["items"]
+    assert arms["+ filtered"]["valid"] > arms["+ unfiltered"]["valid"]
+    assert arms["cycle 2"]["items"] >= arms["+ filtered"]["items"]
+    assert {arm for arm, row in arms.items() if row["blank"] is not None} == {"base", "+ filtered", "+ filtered, GRPO"}
+    assert all(c["won"] + c["lost"] <= c["n"] == 100 for c in table["contrasts"])
+    assert [claim["asked"].split()[0] for claim in table["claims"]] == ["filtered"] * 4 + ["GRPO"] * 2
+    assert "<svg" in (tmp_path / "arms.svg").read_text()
+    assert table["cpu_seconds"] > 0
+    again = ask(tmp_path, LOOP, "--json")
+    assert json.loads(again.stdout)["arms"] == table["arms"]
+    assert json.loads(again.stdout)["cpu_seconds"] == table["cpu_seconds"]
+    # The table is there; without it, it is made again from what was done, and nothing is bought twice.
+    for record in (tmp_path / ".medgr2" / "ablations").rglob("ablations/tables/*.json"):
+        record.unlink()
+    made = ask(tmp_path, LOOP, "--json")
+    same = [{k: v for k, v in arm.items() if k != "cpu_seconds"} for arm in table["arms"]]
+    found = [{k: v for k, v in arm.items() if k != "cpu_seconds"} for arm in json.loads(made.stdout)["arms"]]
+    assert found == same
+    plans = [line for line in made.stderr.splitlines() if " new, " in line]
+    assert plans
+    assert all(": 0 new, " in line for line in plans)

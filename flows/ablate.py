@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 
 from pydantic import SecretStr, TypeAdapter
 
@@ -50,9 +52,21 @@ def loop_of_seeds(settings: Settings, plans: Mapping[int, ablate_loop.Arms], hel
     """Every seed in a process of its own, so many at a time; killed, each goes on where it stood."""
     # Two threads each would wait for one another more than they work.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=end_with_parent) as pool:
         running = [pool.submit(loop_of_seed, settings, seed, arms, heldout) for seed, arms in plans.items()]
         return [one.result() for one in running]
+
+
+def end_with_parent() -> None:
+    """A command that was killed leaves nobody behind who would go on beside its next try."""
+    parent = parent_process()
+    assert parent is not None  # noqa: S101  only ever called in a child
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def loop_of_seed(settings: Settings, seed: int, arms: ablate_loop.Arms, heldout: int) -> OfSeed:

@@ -14,6 +14,8 @@ import platform
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,39 +28,30 @@ def main() -> None:
     parser.add_argument("--kit", type=Path, default=KIT, help="folder with labels.csv and images/")
     parser.add_argument("--seeds", type=int, default=2, help="each with a split, a seed and trainings of its own")
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
-    parser.add_argument("--images", type=int, default=400, help="a night asks about at most so many")
+    parser.add_argument("--images", type=int, default=1000, help="a night asks about at most so many")
     parser.add_argument("--audits", type=int, default=80, help="of each of the two nights")
-    parser.add_argument("--steps", type=int, default=300, help="of SFT; half of them in the arm SFT(seed)")
+    parser.add_argument("--steps", type=int, default=600, help="of SFT; half of them in the arm SFT(seed)")
     parser.add_argument("--writer-steps", type=int, default=400)
-    parser.add_argument("--grpo-steps", type=int, default=10)
-    parser.add_argument("--work", type=Path, help="keep everything in this folder and go on with what lies there")
+    parser.add_argument("--grpo-steps", type=int, default=20)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="seeds at a time")
     parser.add_argument("--json", action="store_true", help="everything as one JSON object")
     chosen = parser.parse_args()
     if not (chosen.kit / "labels.csv").is_file():
         print(f"skipped: the kit of real images is not there ({chosen.kit.name}/labels.csv); --kit names its folder")
         return
     with tempfile.TemporaryDirectory() as name:
-        run(chosen, chosen.work or Path(name))
+        run(chosen, Path(name))
 
 
 def run(chosen: argparse.Namespace, work: Path) -> None:
-    from pydantic import SecretStr
     from realkit import arms, tables
-
-    from medgr2.infra.settings import ComputeSettings, PrivacySettings, Settings, StorageSettings
 
     began = time.monotonic()
     sizes = arms.Sizes(chosen.images, chosen.audits, chosen.steps, chosen.writer_steps, chosen.grpo_steps)
-    seeds = []
-    for seed in range(chosen.first_seed, chosen.first_seed + chosen.seeds):
-        folder = work / f"seed{seed}"
-        settings = Settings(
-            storage=StorageSettings(root=str(folder / "root")),
-            compute=ComputeSettings(mode="inline"),
-            privacy=PrivacySettings(patient_key=SecretStr(f"public pictures of the kit, seed {seed:08d}")),
-        )
-        seeds.append(arms.run(settings, chosen.kit, folder, seed, sizes))
-        print(f"seed {seed}: {seeds[-1].cpu_seconds:.0f} CPU s", file=sys.stderr, flush=True)
+    with ProcessPoolExecutor(max_workers=chosen.jobs, mp_context=get_context("spawn")) as pool:
+        numbers = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
+        running = [pool.submit(arms.run, chosen.kit, work / f"seed{seed}", seed, sizes) for seed in numbers]
+        seeds = [one.result() for one in running]
     found = {
         "command": " ".join(["python", *sys.argv]),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread",

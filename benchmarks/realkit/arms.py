@@ -9,26 +9,26 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import SecretStr
 from realkit import kit
 from realkit.hospital import Hospital, build
-from realkit.words import with_words
+from realkit.starts import base_with_words, writer
 
 from medgr2.flows.intake import take_in
 from medgr2.infra import versions
-from medgr2.infra.artifacts import put_folder
-from medgr2.infra.settings import Settings
+from medgr2.infra.settings import ComputeSettings, PrivacySettings, Settings, StorageSettings
 from medgr2.infra.workspace import Workspace, open_workspace
-from medgr2.models import loop_claims, prompts
+from medgr2.models import loop_claims
 from medgr2.models.loop_table import Sat
-from medgr2.models.model_ref import EMBEDDED, ModelRef, materialise
 from medgr2.models.registry import Registry
-from medgr2.models.sft import Example, SftSettings, train_sft
+from medgr2.models.sft import SftSettings
 from medgr2.schemas.intake import IntakeParameters
 from medgr2.schemas.parameters import (
     SEED,
@@ -46,10 +46,15 @@ from medgr2.tasks.night import Night, images_of, open_night, register_given
 REVIEWER = Path(__file__).with_name("reviewer.py")
 DEADLINE_SECONDS = 300
 ASKED = {
-    "looks": ((QuestionType.MODALITY, QuestionType.ANATOMY), {}),
+    "looks": (
+        (QuestionType.MODALITY, QuestionType.ANATOMY),
+        {QuestionType.MODALITY: 0.4, QuestionType.ANATOMY: 0.4},
+    ),
     "diagnoses": ((QuestionType.DISEASE,), {Modality.CT: 0.0, Modality.MICROSCOPY: 0.0}),
 }
-"""The nights: what is asked, and of which modalities nothing."""
+"""The nights: what is asked, and of what share of the pictures where not of all. What is easy is asked less often."""
+RATE = 1e-3
+"""New words are learnt from nothing: the usual rate of SFT is too slow for few steps."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +81,19 @@ class SeedOfKit:
     cpu_seconds: float = 0.0
 
 
-def run(settings: Settings, source: Path, folder: Path, seed: int, sizes: Sizes) -> SeedOfKit:
+def run(source: Path, folder: Path, seed: int, sizes: Sizes) -> SeedOfKit:
+    warnings.simplefilter("ignore")
+    settings = Settings(
+        storage=StorageSettings(root=str(folder / "root")),
+        # Without Ray: what its workers spend, nobody could add up.
+        compute=ComputeSettings(mode="inline"),
+        privacy=PrivacySettings(patient_key=SecretStr(f"public pictures of the kit, seed {seed:08d}")),
+    )
     with ablate_loop.clock() as spent:
         hospital = build(source, folder / "hospital", seed)
         found = SeedOfKit(seed, hospital.counts)
-        workspace = open_workspace(settings)
-        found.sat = _one_seed(workspace, source, hospital, folder, found, sizes)
-    found.cpu_seconds = spent[0]
+        found.sat = _one_seed(open_workspace(settings), source, hospital, folder, found, sizes)
+    found.cpu_seconds = round(spent[0], 1)
     return found
 
 
@@ -112,20 +123,23 @@ def _one_seed(
         )
         return [{**json.loads(line), "reason": ""} for line in said.stdout.splitlines()]
 
-    how = TrainParameters(sft_steps=sizes.steps, grpo_steps=sizes.grpo_steps, judge_steps=0, generator_steps=0)
+    how = TrainParameters(
+        sft_steps=sizes.steps, sft_learning_rate=RATE, grpo_steps=sizes.grpo_steps, judge_steps=0, generator_steps=0
+    )
     plain = how.model_copy(update={"grpo_steps": 0})
     short = plain.model_copy(update={"sft_steps": sizes.steps // 2})
     world = ablate_loop.World(workspace, found.seed, ask, _quiet)
     seed_version = versions.resolve(workspace.lake, SEED)
-    base = _base_with_words(workspace, folder)
+    base = base_with_words(workspace, folder / "base")
     base_id = register_given(Registry(workspace.store, workspace.lake), base)
     known = {"base_id": base_id, "start_id": base_id, "base": base.revision}
     opened = {name: open_night(workspace, _parameters(name, "later", sizes)) for name in ASKED}
     night = opened["looks"].model_copy(update=known)
     ablate_loop.sit(world, night, loop_claims.BASE, base_id, (), 0)
     taught = improve.train_policy(workspace, night, seed_version, short, found.seed, _quiet)
+    how_to_write = SftSettings(steps=sizes.writer_steps, learning_rate=RATE, seed=found.seed)
     scorer = Registry(workspace.store, workspace.lake).model(taught.model_id)["artifact"]
-    known |= {"scorer": scorer, "generator": _writer(workspace, base, hospital, folder, found.seed, sizes)}
+    known |= {"scorer": scorer, "generator": writer(workspace, base, hospital, folder / "writer", how_to_write)}
     drafted: set[str] = set()
     kept: set[str] = set()
     for name, one in opened.items():
@@ -224,27 +238,6 @@ def _parameters(name: str, night: str, sizes: Sizes) -> RefreshParameters:
         ),
         score=ScoreParameters(audits=sizes.audits),
     )  # fmt: skip
-
-
-def _base_with_words(workspace: Workspace, folder: Path) -> ModelRef:
-    with_words(EMBEDDED, folder / "base", [label for labels in kit.LABELS.values() for label in labels])
-    return materialise(put_folder(workspace.store, folder / "base"), workspace.settings)
-
-
-def _writer(workspace: Workspace, base: ModelRef, hospital: Hospital, folder: Path, seed: int, sizes: Sizes) -> str:
-    """Taught what people wrote, the key first: letters in any order are more than this writer can learn from so few."""
-    template = prompts.load_prompt(prompts.GENERATE_EMBEDDED)
-    examples = [
-        Example(
-            hospital.first / asked["file"],
-            prompts.generating_text(template, asked["question_type"], hospital.reports[asked["file"]]),
-            json.dumps({name: kit.key_first(asked)[name] for name in ("question", "options", "answer", "rationale")}),
-        )
-        for asked in hospital.written
-    ]
-    how = SftSettings(steps=sizes.writer_steps, learning_rate=5e-4, seed=seed)
-    train_sft(base.folder, examples, folder / "writer", how)
-    return put_folder(workspace.store, folder / "writer")
 
 
 def _quiet(_: object) -> None:

@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-NOISE = 0.5
-"""Of a new word's place, in spreads of the words that are there: in one place they could not be told apart."""
 SEED = 0
 
 
 def with_words(base: Path, out: Path, labels: Iterable[str]) -> list[str]:
-    """Writes the model into the folder. A new word lies where the words of its kind lie, near none of them."""
+    """Writes the model into the folder. New words lie where some of the base's
+    own labels lie, and as far apart as those."""
     import torch
     from tokenizers import AddedToken
     from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -31,7 +30,7 @@ def with_words(base: Path, out: Path, labels: Iterable[str]) -> list[str]:
         middle, spread = weight[own].mean(0), weight[own].std(0)
         for label in new:
             place = torch.randn(middle.shape, generator=generator) * spread
-            weight[tokenizer.convert_tokens_to_ids(label)] = middle + NOISE * place
+            weight[tokenizer.convert_tokens_to_ids(label)] = middle + place
     processor.save_pretrained(out)
     model.save_pretrained(out)
     return new

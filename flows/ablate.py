@@ -75,10 +75,12 @@ def loop_of_seed(settings: Settings, seed: int, arms: ablate_loop.Arms, heldout:
     parameters = arms.parameters.refresh
     with ablate_loop.clock() as spent:
         world = embedded_world(settings, seed, parameters.world.images, heldout)
-        name = f"loop-{parameters.world.images}-{heldout}-{parameters.score.audits}-{parameters.select.tau}"
-        workspace = _rooted(settings.model_copy(update={"compute": compute}), world, name, parameters.run)
         given = [base_model(settings).revision, policy_model(settings).revision]
-        record = f"ablations/tables/{digest_of([given, arms.parameters.lived, arms.images, arms.seed_steps])}.json"
+        # What is asked otherwise has nights of its own: they are named by their seed alone.
+        asked = digest_of([given, arms.parameters.lived, arms.images, arms.seed_steps, arms.grpo_in_sft_steps, heldout])
+        inline = settings.model_copy(update={"compute": compute})
+        workspace = _rooted(inline, world, f"loop-{asked[:12]}", parameters.run)
+        record = f"ablations/tables/{asked}.json"
         if workspace.store.exists(record):
             return OF_SEED.validate_json(workspace.store.get(record))
         table = ablate_loop.one_seed(

@@ -145,7 +145,7 @@ def _at_the_terminal(night: Night, candidate: str, exam: Exam) -> Approval:
 
 def description(night: Night, candidate: str, exam: Exam) -> str:
     """What a person is shown."""
-    champion = f"champion {night.champion_id[:12]}" if night.champion_id else "the base"
+    champion = f"champion {night.champion_id[:12]}" if night.champion_id else "what policies start from"
     before, gain, level = exam.champion, exam.gain, exam.level
     lines = (
         f"**{night.run}**: the candidate {candidate[:12]} passed its exam against {champion}.",

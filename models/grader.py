@@ -14,8 +14,10 @@ import json
 import math
 import os
 import secrets
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -58,20 +60,24 @@ class Grader:
     def _asked(self, claims: Sequence[tuple[Claim, int]]) -> list[float]:
         content = {path: path.read_bytes() for path in {claim.image_path for claim, _ in claims}}
         names = {path: hashlib.sha256(data).hexdigest() for path, data in content.items()}
-        request = GradeRequest(
-            pictures={names[path]: base64.b64encode(data).decode() for path, data in content.items()},
-            claims=tuple(
-                Asked(
-                    picture=names[c.image_path],
-                    fold=fold,
-                    question=c.question,
-                    options=c.options,
-                    answer=c.answer,
-                    rationale=c.rationale,
-                )
-                for c, fold in claims
-            ),
-        )
+        try:
+            request = GradeRequest(
+                pictures={names[path]: base64.b64encode(data).decode() for path, data in content.items()},
+                claims=tuple(
+                    Asked(
+                        picture=names[c.image_path],
+                        fold=fold,
+                        question=c.question,
+                        options=c.options,
+                        answer=c.answer,
+                        rationale=c.rationale,
+                    )
+                    for c, fold in claims
+                ),
+            )
+        except ValidationError as e:
+            # Its own text would quote the question.
+            raise self._stopped(f"{e.error_count()} fields of what is to be graded are too long or empty") from None
         body = request.model_dump_json().encode()
         if len(body) > MOST_BYTES:
             raise self._stopped(f"one step asks for {len(body)} bytes, more than {MOST_BYTES}", "fewer prompts a step")
@@ -112,7 +118,8 @@ class Grader:
 def grading(judge: Judge, seconds: float) -> Iterator[Grader]:
     """The service, started for this training and gone with it."""
     token = SecretStr(secrets.token_hex(32))
-    opening = Opening(token=token, model=judge.model, members=dict(judge.members), device=judge.device)
+    folder = Path(tempfile.mkdtemp(prefix="medgr2-grader-"))
+    opening = Opening(token=token, model=judge.model, members=dict(judge.members), device=judge.device, folder=folder)
     said = opening.model_dump(mode="json") | {"token": token.get_secret_value()}
     quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     service = subprocess.Popen(
@@ -130,6 +137,7 @@ def grading(judge: Judge, seconds: float) -> Iterator[Grader]:
     finally:
         service.kill()
         service.communicate()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _port(service: subprocess.Popen[str], opening: str) -> int:

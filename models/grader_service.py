@@ -12,8 +12,8 @@ import hashlib
 import hmac
 import json
 import os
+import shutil
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -43,6 +43,8 @@ class Opening(BaseModel):
     members: dict[int, tuple[Path, ...]]
     """By fold, those who never saw its pictures."""
     device: str = "cpu"
+    folder: Path
+    """For the pictures that are sent, which are patients': gone when the service ends, however it does."""
 
 
 class Asked(BaseModel):
@@ -72,10 +74,14 @@ class GradeReply(BaseModel):
     """Of each claim, in their order, in [0, 1]."""
 
 
+class RefusedError(ValueError):
+    """Says what is wrong in words of our own: those of a library may quote what was sent."""
+
+
 class Judges:
     """The members of the reward, and the pictures that they were shown."""
 
-    def __init__(self, opening: Opening, folder: Path) -> None:
+    def __init__(self, opening: Opening) -> None:
         from medgr2.models.reward_model import Ensemble, load_reward
 
         dtype = "float64" if opening.device == "cpu" else "float32"
@@ -83,16 +89,16 @@ class Judges:
             fold: Ensemble([load_reward(member, dtype, opening.device) for member in of_fold])
             for fold, of_fold in opening.members.items()
         }
-        self._model, self._folder = opening.model, folder
+        self._model, self._folder = opening.model, opening.folder
 
     def grade(self, request: GradeRequest) -> GradeReply:
         from medgr2.models.judging import Claim
 
         paths = {name: self._picture(name, data) for name, data in request.pictures.items()}
         if missing := {claim.picture for claim in request.claims} - paths.keys():
-            raise ValueError(f"{len(missing)} pictures of claims were not sent")
+            raise RefusedError(f"{len(missing)} pictures of claims were not sent")
         if unknown := {claim.fold for claim in request.claims} - self._ensembles.keys():
-            raise ValueError(f"no member may judge fold {min(unknown)}")
+            raise RefusedError(f"no member may judge fold {min(unknown)}")
         grades = [0.0] * len(request.claims)
         for fold, ensemble in self._ensembles.items():
             places = [i for i, claim in enumerate(request.claims) if claim.fold == fold]
@@ -109,7 +115,7 @@ class Judges:
         if not path.exists():
             content = base64.b64decode(data, validate=True)
             if hashlib.sha256(content).hexdigest() != name:
-                raise ValueError("a picture has other bytes than its name says")
+                raise RefusedError("a picture has other bytes than its name says")
             path.write_bytes(content)
         return path
 
@@ -135,7 +141,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._say(400, {"error": f"{e.error_count()} fields of the request are not as they should be"})
         except binascii.Error:
             return self._say(400, {"error": "a picture is not base64"})
-        except ValueError as e:
+        except RefusedError as e:
             return self._say(400, {"error": str(e)})
         except Medgr2Error as e:
             return self._say(500, {"error": e.what})
@@ -157,28 +163,28 @@ class Handler(BaseHTTPRequestHandler):
 
 def main() -> int:
     opening = Opening.model_validate_json(sys.stdin.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    with tempfile.TemporaryDirectory(prefix="medgr2-grader-") as folder:
-        import torch
+    threading.Thread(target=_end_with_parent, args=(opening.folder,), daemon=True).start()
+    import torch
 
-        torch.set_num_threads(1)
-        try:
-            Handler.judges = Judges(opening, Path(folder))
-        except Exception as e:
-            told = e.what if isinstance(e, Medgr2Error) else type(e).__name__
-            sys.stdout.write(json.dumps({"error": told}) + "\n")
-            return 1
-        Handler.token = opening.token.get_secret_value().encode()
-        with HTTPServer(("127.0.0.1", 0), Handler) as server:
-            sys.stdout.write(json.dumps({"port": server.server_port}) + "\n")
-            sys.stdout.flush()
-            server.serve_forever()
+    torch.set_num_threads(1)
+    try:
+        Handler.judges = Judges(opening)
+    except Exception as e:
+        told = e.what if isinstance(e, Medgr2Error) else type(e).__name__
+        sys.stdout.write(json.dumps({"error": told}) + "\n")
+        return 1
+    Handler.token = opening.token.get_secret_value().encode()
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        sys.stdout.write(json.dumps({"port": server.server_port}) + "\n")
+        sys.stdout.flush()
+        server.serve_forever()
     return 0
 
 
-def _end_with_parent() -> None:
-    """The pipe closes when whoever started us ends, also by SIGKILL."""
+def _end_with_parent(folder: Path) -> None:
+    """The pipe closes when whoever started us ends, also by SIGKILL. Then nobody else takes the pictures away."""
     sys.stdin.read()
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 

@@ -36,7 +36,8 @@ def _improves(c: Contrast) -> bool:
     return (c.gain > 0 and c.p_value < CLEAR) or (c.gain_avg > 0 and c.avg_p < CLEAR)
 
 
-BASE, OF_SEED, SEED_LONG = "base", "SFT(seed)", "SFT(seed), as many steps"
+START, TEACHER = "start", "base, which writes and judges"
+OF_SEED, SEED_LONG = "SFT(seed)", "SFT(seed), as many steps"
 UNFILTERED, RANDOM, FILTERED, ORACLE = "+ unfiltered", "+ random, as many", "+ filtered", "+ oracle filter"
 GRPO, CONTROL = "+ filtered, GRPO", "+ filtered, as much compute"
 
@@ -63,8 +64,10 @@ ASKED = (
 )  # fmt: skip
 
 CONTRASTS = (
-    (OF_SEED, BASE),
+    (OF_SEED, START),
     (SEED_LONG, OF_SEED),
+    (FILTERED, START),
+    (FILTERED, TEACHER),
     (FILTERED, OF_SEED),
     (FILTERED, SEED_LONG),
     (FILTERED, RANDOM),

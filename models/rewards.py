@@ -55,7 +55,7 @@ class RewardScheme:
         letter = parse_answer(reply.text, reply.options, self.style) if reply.ended else None
         right = float(letter == reply.key)
         if self.preset == "paper":
-            value = 0.8 * reply.quality + 0.2 * right
+            value = 0.8 * reply.quality * reply.ended + 0.2 * right
         elif self.preset == "med-r1":
             value = right + float(reply.ended and well_formed(reply.text, reply.options, self.style))
         else:

@@ -17,7 +17,6 @@ import numpy as np
 from medgr2.infra import versions
 from medgr2.infra.workspace import Workspace
 from medgr2.models.loop_claims import (
-    BASE,
     CONTROL,
     FILTERED,
     GRPO,
@@ -25,6 +24,8 @@ from medgr2.models.loop_claims import (
     ORACLE,
     RANDOM,
     SEED_LONG,
+    START,
+    TEACHER,
     UNFILTERED,
 )
 from medgr2.models.loop_table import Sat
@@ -81,7 +82,8 @@ def one_seed(world: World, arms: Arms) -> dict[str, Sat]:
         RANDOM: sorted(rng.choice(drafted, size=len(kept), replace=False).tolist()),
         ORACLE: valid,
     }
-    sit(world, night, BASE, night.start, (), 0, controls=True)
+    sit(world, night, START, night.start, (), 0, controls=True)
+    sit(world, night, TEACHER, night.base_id, (), 0)
     short = plain.model_copy(update={"sft_steps": arms.seed_steps})
     learn(world, night, OF_SEED, seed_version, (), short)
     learn(world, night, SEED_LONG, seed_version, (), plain)

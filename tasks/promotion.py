@@ -88,6 +88,10 @@ def settle(workspace: Workspace, night: Night, candidate_id: str, exam: Exam, ap
     if approval is not None and not approval.approve:
         return exam.model_copy(update={"decision": KEPT, "reasons": (*exam.reasons, *said)})
     kept: Sequence[str] = ()
+    own = [m for m in registry.history(Role.POLICY) if candidate_id in (m.model_id, m.replaced)]
+    if own and own[-1].action == "rollback" and own[-1].replaced == candidate_id:
+        # Lived again, the night says what holds now.
+        kept = ("it was promoted, and somebody has taken it back since",)
     if open_question(workspace, candidate_id, exam):
         reason = "; ".join((f"{night.run}: {exam.reasons[0]}", *said))
         try:
@@ -114,4 +118,7 @@ def use_generator(workspace: Workspace, night: Night, generator_id: str) -> None
     if any(move.model_id == generator_id for move in registry.history(Role.GENERATOR)):
         return
     current = registry.champion(Role.GENERATOR)
+    writes = str(registry.model(current)["artifact"]) if current else night.base
+    if writes != night.generator:
+        return  # another night has moved it since: a night that is lived again does not take that back
     registry.promote(Role.GENERATOR, generator_id, reason=f"{night.run}: retrained", expected_current=current)

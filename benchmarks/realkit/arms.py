@@ -135,7 +135,7 @@ def _one_seed(
     known = {"base_id": base_id, "start_id": base_id, "base": base.revision}
     opened = {name: open_night(workspace, _parameters(name, "later", sizes)) for name in ASKED}
     night = opened["looks"].model_copy(update=known)
-    ablate_loop.sit(world, night, loop_claims.BASE, base_id, (), 0)
+    ablate_loop.sit(world, night, loop_claims.START, base_id, (), 0)
     taught = improve.train_policy(workspace, night, seed_version, short, found.seed, _quiet)
     how_to_write = SftSettings(steps=sizes.writer_steps, learning_rate=RATE, seed=found.seed)
     scorer = Registry(workspace.store, workspace.lake).model(taught.model_id)["artifact"]

@@ -56,7 +56,8 @@ def test_the_arms_of_the_loop_are_compared_on_one_exam_and_found_again(tmp_path:
     table: dict[str, Any] = json.loads(first.stdout)
     arms = {arm["name"]: arm for arm in table["arms"]}
     assert list(arms) == [
-        "base", "SFT(seed)", "SFT(seed), as many steps", "+ unfiltered", "+ random, as many", "+ oracle filter",
+        "start", "base, which writes and judges", "SFT(seed)", "SFT(seed), as many steps",
+        "+ unfiltered", "+ random, as many", "+ oracle filter",
         "+ filtered", "+ filtered, as much compute", "+ filtered, GRPO", "cycle 2",
     ]  # fmt: skip
     assert all(arm["n"] == 100 and len(arm["greedy_by_seed"]) == 1 for arm in arms.values())
@@ -64,7 +65,7 @@ def test_the_arms_of_the_loop_are_compared_on_one_exam_and_found_again(tmp_path:
     assert arms["+ random, as many"]["items"] == arms["+ filtered"]["items"] < arms["+ unfiltered"]["items"]
     assert arms["+ filtered"]["valid"] > arms["+ unfiltered"]["valid"]
     assert arms["cycle 2"]["items"] >= arms["+ filtered"]["items"]
-    assert {arm for arm, row in arms.items() if row["blank"] is not None} == {"base", "+ filtered", "+ filtered, GRPO"}
+    assert {arm for arm, row in arms.items() if row["blank"] is not None} == {"start", "+ filtered", "+ filtered, GRPO"}
     assert all(c["won"] + c["lost"] <= c["n"] == 100 for c in table["contrasts"])
     assert [claim["asked"].split()[0] for claim in table["claims"]] == ["filtered"] * 4 + ["GRPO"] * 2
     assert "<svg" in (tmp_path / "arms.svg").read_text()

@@ -218,10 +218,13 @@ def test_the_service_ends_with_whoever_started_it(judge: Judge, tmp_path: Path) 
         f"members = {{f: tuple(map(Path, m)) for f, m in {members!r}.items()}}\n"
         f"with grading(Judge('{DIGEST}', members), 60) as g:\n    print(g._url, flush=True)\n    time.sleep(200)\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    elsewhere = os.environ | {"TMPDIR": str(tmp_path)}
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=elsewhere)
     assert parent.stdout is not None
     port = int(parent.stdout.readline().rpartition(":")[2])
     socket.create_connection(("127.0.0.1", port), timeout=20).close()
+    (folder,) = tmp_path.glob("medgr2-grader-*")
+    (folder / "a picture").write_bytes(b"of a patient")
     parent.kill()
     parent.wait(20)
     end = time.monotonic() + 30
@@ -232,6 +235,24 @@ def test_the_service_ends_with_whoever_started_it(judge: Judge, tmp_path: Path) 
             break
         assert time.monotonic() < end, "the service outlives its parent"
         time.sleep(0.1)
+    assert not folder.exists()
+
+
+def test_no_picture_outlives_the_service(
+    judge: Judge, claims: list[tuple[Claim, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with grading(judge, 60) as service:
+        service.grade(claims)
+        assert len(list(tmp_path.glob("medgr2-grader-*/*"))) == len({claim.image_path for claim, _ in claims})
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_never_quotes_what_was_sent(grader: Grader, claims: list[tuple[Claim, int]]) -> None:
+    (claim, fold), name = claims[0], "JANE DOE " * 5000
+    with pytest.raises(NightStoppedError, match="1 fields of what is to be graded") as stopped:
+        grader.grade([(replace(claim, question=name), fold)])
+    assert "JANE" not in str(stopped.value)
 
 
 class Broken(BaseHTTPRequestHandler):

@@ -62,7 +62,8 @@ def test_a_reply_that_was_cut_off_is_no_answer_even_right_behind_the_letter(sche
     whole = said("<think>seen</think><answer>B</answer>", tokens=40)
     cut = replace(whole, ended=False)
     assert scheme(cut) < scheme(whole)
-    assert scheme(cut) == scheme(said("<think>seen", tokens=40))
+    assert scheme(cut) == scheme(replace(said("<think>seen", tokens=40), ended=False))
+    assert scheme(cut) <= 0
 
 
 def test_med_r1_pays_a_point_for_the_letter_and_one_for_the_form() -> None:

@@ -181,10 +181,10 @@ def regenerate(night: Night, version: DatasetVersion, parameters: LoopParameters
     """The generator of the next cycle."""
     if parameters.train.settings.generator_steps == 0:
         return None
-    if night.served:
-        get_run_logger().info(f"{night.generator} is served by somebody else: it is not trained here")
-        return None
     workspace = open_workspace()
+    if why := improve.why_not_taught(night, workspace.settings):
+        get_run_logger().warning(f"the generator stays as it is: {why}")
+        return None
     generator = improve.train_generator(workspace, night, version, parameters.train, parameters.seed, announce)
     if generator is not None:
         promotion.use_generator(workspace, night, generator)

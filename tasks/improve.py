@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medgr2.infra import versions
+from medgr2.infra.settings import Settings
 from medgr2.infra.workspace import Workspace
 from medgr2.models.registry import Registry, Source
 from medgr2.schemas.errors import NightStoppedError
-from medgr2.schemas.parameters import SEED, TrainParameters
+from medgr2.schemas.parameters import EMBEDDED, SEED, TrainParameters
 from medgr2.schemas.reports import DatasetVersion
 from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks.lessons import read_lessons, source_of
@@ -52,6 +53,16 @@ def train_policy(
             notes.append(f"no GRPO, the policy is as SFT left it: {why}")
         taught = model_id or taught
     return Taught(taught, tuple(notes))
+
+
+def why_not_taught(night: Night, settings: Settings) -> str:
+    """Why this night's generator is not trained here; nothing where it is."""
+    if night.served:
+        return f"{night.generator} is served by somebody else"
+    if settings.models.base != EMBEDDED:
+        # Taught in other words than it is asked in, it would unlearn what it is asked for.
+        return "it is asked in a style of large models, and only the embedded writer's own words are taught"
+    return ""
 
 
 def train_generator(

@@ -14,7 +14,7 @@ from medgr2.schemas.errors import NightStoppedError
 from medgr2.schemas.parameters import SEED, TrainParameters
 from medgr2.schemas.reports import DatasetVersion, Plan
 from medgr2.schemas.vocabulary import Role
-from medgr2.tasks.improve import train_generator, train_policy
+from medgr2.tasks.improve import train_generator, train_policy, why_not_taught
 from medgr2.tasks.night import Night
 
 TINY = {"sft_learning_rate": 3e-4,
@@ -108,3 +108,11 @@ def test_a_generator_is_taught_to_write_whatever_form_the_policy_answers_in(ward
     row = ward.registry.model(made)
     assert (row["role"], row["parent"]) == (Role.GENERATOR, ward.night.base_id)
     assert METRIC not in row["metrics"]
+
+
+def test_a_generator_that_is_asked_in_other_words_than_are_taught_stays_as_it_is(room: Any, ward: Ward) -> None:
+    assert why_not_taught(ward.night, room.settings) == ""
+    served = ward.night.model_copy(update={"generator": "served:a-model"})
+    assert "served by somebody else" in why_not_taught(served, room.settings)
+    own = room.settings.models.model_copy(update={"base": "/models/large"})
+    assert "asked in a style" in why_not_taught(ward.night, room.settings.model_copy(update={"models": own}))

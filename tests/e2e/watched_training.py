@@ -30,7 +30,7 @@ workspace = open_workspace()
 night = open_night(workspace, tonight)
 version = resolve(workspace.lake, "loop")
 # Another seed, so that training is really done and not found in the journal.
-candidate = improve.train_policy(workspace, night, version, how.train, 99, lambda plan: None)
+candidate = improve.train_policy(workspace, night, version, how.train, 99, lambda plan: None).model_id
 generator = improve.train_generator(workspace, night, version, how.train, 99, lambda plan: None)
 appraise(workspace, night, tonight, None, lambda plan: None)
 promotion.settle(workspace, night, candidate, promotion.sit(workspace, night, candidate, lambda plan: None))

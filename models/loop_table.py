@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -9,8 +10,7 @@ from statistics import fmean
 from pydantic import BaseModel, ConfigDict
 
 from medgr2.models.measures import Answer
-from medgr2.models.paired import mcnemar
-from medgr2.models.paired_means import compare_sampled
+from medgr2.models.paired_means import compare_sampled, flip_test
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Contrast(BaseModel):
     won: int
     lost: int
     p_value: float
-    """Exact two-sided paired test of the pooled items."""
+    """Two-sided, by exact sign flips of whole images: McNemar's, where each has one question."""
     gain_avg: float
     avg_low: float
     avg_high: float
@@ -120,6 +120,9 @@ class Table:
         pairs = [list(zip(_sorted(a), _sorted(b), strict=True)) for a, b in zip(mine, theirs, strict=True)]
         won = sum(a.correct and not b.correct for seed in pairs for a, b in seed)
         lost = sum(b.correct and not a.correct for seed in pairs for a, b in seed)
+        by_image: dict[str, int] = defaultdict(int)
+        for a, b in (pair for seed in pairs for pair in seed):
+            by_image[a.image_id] += int(a.correct) - int(b.correct)
         sampled = compare_sampled([a for one in mine for a in one], [b for one in theirs for b in one])
         by_seed = tuple(fmean(a.correct - b.correct for a, b in seed) for seed in pairs)
         return Contrast(
@@ -130,7 +133,7 @@ class Table:
             by_seed=by_seed,
             won=won,
             lost=lost,
-            p_value=mcnemar(won, lost),
+            p_value=flip_test(by_image.values()),
             gain_avg=sampled.gain,
             avg_low=sampled.low,
             avg_high=sampled.high,

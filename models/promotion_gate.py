@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
 from medgr2.models.measures import Answer, mean_of
-from medgr2.models.paired import mcnemar, tail
+from medgr2.models.paired import tail
+from medgr2.models.paired_means import flip_test
 from medgr2.schemas.cycle_reports import Gain
 from medgr2.schemas.errors import DataError
 
@@ -70,7 +72,11 @@ def decide(
 
 
 def gain_of(pairs: Sequence[tuple[Answer, Answer]], seed: int = 0) -> Gain:
-    """Of (candidate, champion). Whole images are resampled: their questions are not independent."""
+    """Of (candidate, champion). Whole images are resampled, and whole images flipped for p: their questions are not
+    independent. With one question an image it is McNemar's exact test."""
+    by_image: dict[str, int] = defaultdict(int)
+    for a, b in pairs:
+        by_image[a.image_id] += int(a.correct) - int(b.correct)
     wins = sum(1 for a, b in pairs if a.correct and not b.correct)
     losses = sum(1 for a, b in pairs if b.correct and not a.correct)
     gained = [float(a.correct) - float(b.correct) for a, b in pairs]
@@ -81,7 +87,7 @@ def gain_of(pairs: Sequence[tuple[Answer, Answer]], seed: int = 0) -> Gain:
         high=high,
         wins=wins,
         losses=losses,
-        p_value=mcnemar(wins, losses),
+        p_value=flip_test(by_image.values()),
     )
 
 

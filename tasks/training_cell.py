@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from medgr2.infra import notice
 from medgr2.infra.artifacts import holds, put_folder
 from medgr2.infra.checkpoint_vault import CheckpointVault
 from medgr2.infra.compute import Resources
@@ -18,7 +19,7 @@ from medgr2.infra.settings import Settings
 from medgr2.models.care import Care, under
 from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.digest import sha256_hex
-from medgr2.schemas.errors import DataError, NightStoppedError
+from medgr2.schemas.errors import DataError, NightInterruptedError, NightStoppedError
 from medgr2.tasks.stage_request import StageRequest
 
 DEADLINE_SECONDS = 12 * 3600.0
@@ -53,7 +54,7 @@ def train_once(cell: Cell, settings: Settings, store: ObjectStore, prepare: Call
     root = sha256_hex(settings.storage.root.encode())[:16]
     scratch = settings.storage.cache_folder / "training" / root / cell.key
     vault = CheckpointVault(store, cell.key, settings.training.keep_best)
-    with _alone(scratch):
+    with _alone(scratch), notice.heeded():
         note = scratch / "done.json"
         value = _done(store, note)
         if value is None:
@@ -62,12 +63,23 @@ def train_once(cell: Cell, settings: Settings, store: ObjectStore, prepare: Call
                 with under(_care(settings, vault)):
                     metrics = training(scratch / "model")
             except DataError as error:
+                # A verdict is final: nobody goes on from its checkpoints.
+                shutil.rmtree(scratch / "model.work", ignore_errors=True)
+                vault.forget()
                 return Outcome.rejected(cell, "not_trainable", detail=error.what)
             value = {"artifact": put_folder(store, scratch / "model"), "metrics": metrics}
             note.with_suffix(".new").write_text(json.dumps(value), encoding="utf-8")
             note.with_suffix(".new").rename(note)
         shutil.rmtree(scratch / "model", ignore_errors=True)
         vault.forget()
+        if notice.given():
+            # It came too late for this training to stop at, and the next one may not begin.
+            raise NightInterruptedError(
+                "the training was asked to stop when it had just come to its end",
+                where=str(scratch),
+                kept="the model that was trained",
+                next_command="give the same command again: it is found, and the work goes on from there",
+            )
         return Outcome.accepted(cell, value)
 
 

@@ -16,7 +16,7 @@ def answers(correct: list[bool], **kw: object) -> list[Answer]:
     return [
         Answer(
             item_id=f"i{n}",
-            image_id=f"m{n // 2}",
+            image_id=f"m{n // int(str(kw.get('each', 1)))}",
             modality=str(kw.get("modality", MODALITIES[n % 2])),
             question_type=str(kw.get("question_type", "Disease Diagnosis")),
             correct=c,
@@ -51,7 +51,7 @@ def test_luck_is_not_promoted() -> None:
     assert not d.promote
     assert d.reasons == ("not clearly better: 3 items won, 0 lost, p = 0.25 > 0.05",)
     assert d.gain is not None
-    assert d.gain.text() == "+0.015 [+0.000, +0.040]"
+    assert d.gain.text() == "+0.015 [+0.000, +0.035]"
     assert not d.gain.clear
 
 
@@ -91,6 +91,22 @@ def test_a_model_that_does_not_look_is_not_promoted_even_as_the_first() -> None:
 def test_unequal_items_are_refused() -> None:
     with pytest.raises(DataError, match="same held-out items"):
         decide(answers([True] * 10), answers([True] * 11), blank=answers([False] * 10))
+
+
+def test_questions_of_one_image_are_no_independent_witnesses() -> None:
+    """Two equally good models that differ by whole images of ten questions."""
+    rng = np.random.default_rng(6)
+    promoted = 0
+    for _ in range(200):
+        mine, theirs = (np.repeat(rng.random(45) < 0.8, 10) ^ (rng.random(450) < 0.05) for _ in range(2))
+        promoted += decide(
+            answers([bool(c) for c in mine], each=10),
+            answers([bool(c) for c in theirs], each=10),
+            blank=answers([False] * 450, each=10),
+            level=0.025,
+            rule=Rule(slice_margin=1.0),
+        ).promote
+    assert promoted <= 200 * 0.0125 + 4 * math.sqrt(200 * 0.0125)
 
 
 def test_false_promotions_are_rare() -> None:

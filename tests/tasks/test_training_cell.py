@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from medgr2.infra import notice
 from medgr2.models.reward_training import RewardSettings
 from medgr2.models.sft import SftSettings
-from medgr2.schemas.errors import NightStoppedError
+from medgr2.schemas.errors import DataError, NightInterruptedError, NightStoppedError
 from medgr2.schemas.vocabulary import Role, Verdict
 from medgr2.tasks.reward_train import RewardPlan, reward_recipe
 from medgr2.tasks.train import WORKER, TrainPlan, train_cell, train_recipe
@@ -41,6 +44,40 @@ def test_a_cell_that_another_process_trains_is_waited_for_and_costs_no_try(room:
                 room.run(recipe, WORKER, [cell])
             assert "same command again" in busy.value.next_command
     assert room.run(recipe, WORKER, [cell])[cell.key].verdict is Verdict.ACCEPTED
+
+
+def test_notice_that_comes_in_the_last_step_ends_the_stage_and_keeps_the_model(room: Any) -> None:
+    source = room.source("nightly", [room.item(room.picture(n), n) for n in range(3)])
+    cell = train_cell(train_recipe(SFT, room.base), room.lake, [source])
+    trained: list[Path] = []
+
+    def train(out: Path) -> dict[str, Any]:
+        trained.append(out)
+        out.mkdir()
+        (out / "config.json").write_text("{}")
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {}
+
+    with pytest.raises(NightInterruptedError, match="had just come to its end"):
+        train_once(cell, room.settings, room.store, lambda: train)
+    assert not notice.given()
+    assert train_once(cell, room.settings, room.store, lambda: train).verdict is Verdict.ACCEPTED
+    assert len(trained) == 1
+
+
+def test_a_verdict_leaves_no_checkpoint(room: Any) -> None:
+    source = room.source("nightly", [room.item(room.picture(n), n) for n in range(3)])
+    cell = train_cell(train_recipe(SFT, room.base), room.lake, [source])
+    work: list[Path] = []
+
+    def give_up(out: Path) -> dict[str, Any]:
+        work.append(out.with_name("model.work"))
+        work[0].mkdir(parents=True)
+        (work[0] / "optimizer.pt").write_bytes(b"large")
+        raise DataError("the reward is constant")
+
+    assert train_once(cell, room.settings, room.store, lambda: give_up).reasons == ("not_trainable",)
+    assert not work[0].exists()
 
 
 def test_a_training_on_a_gpu_asks_for_one_and_for_time_to_save(room: Any) -> None:

@@ -24,8 +24,11 @@ from medgr2.tasks.night import Night, open_night
 
 Keyed = Callable[[str, dict[str, Any]], dict[str, Any]]
 PRACTICE = TrainParameters.model_validate(
-    {"sft_steps": 60, "sft_learning_rate": 1e-3, "grpo_steps": 8, "grpo_learning_rate": 5e-4, "reward": "paper"}
-)
+    {
+        "sft_steps": 60, "sft_learning_rate": 1e-3, "human_share": 0.3, "weighting": "equal", "grpo_steps": 8,
+        "grpo_learning_rate": 5e-4, "reward": "paper",
+    }
+)  # fmt: skip
 
 
 def practised(ward: Ward, dataset: str, keyed: Keyed, *, sure: float) -> tuple[str, float]:

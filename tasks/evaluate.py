@@ -172,10 +172,7 @@ def collect(
             value["sampled"] = [None] * int(cell.inputs["samples"])
         rows.append(
             {
-                # An answer that failed and is given later is another row; the newest of an item and condition holds.
-                "eval_id": hashlib.sha256(
-                    "\0".join([model_id, cell.key, *filter(None, [failed])]).encode()
-                ).hexdigest(),
+                "eval_id": eval_id(model_id, heldout.digest, cell, failed),
                 "model_id": model_id,
                 "dataset": heldout.dataset,
                 "version": heldout.version,
@@ -199,6 +196,12 @@ def collect(
             }
         )
     return rows
+
+
+def eval_id(model_id: str, version: str, cell: Cell, failed: str | None) -> str:
+    """Of each version by its digest: what a larger one holds besides is not all of its exam. An answer that failed and
+    is given later is another row; the newest of an item and condition holds."""
+    return hashlib.sha256("\0".join([model_id, version, cell.key, *filter(None, [failed])]).encode()).hexdigest()
 
 
 def answers(rows: Iterable[Mapping[str, Any]], condition: Condition) -> list[Answer]:

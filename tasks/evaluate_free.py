@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +17,7 @@ from medgr2.models.registry import Registry, Source
 from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.vocabulary import Verdict
 from medgr2.tasks import evaluate
-from medgr2.tasks.evaluate import Condition, Others
+from medgr2.tasks.evaluate import Condition, Others, eval_id
 from medgr2.tasks.evaluate_worker import EvaluateWorker
 from medgr2.tasks.examination import BATCH
 from medgr2.tasks.stage import Announce, StageRequest, run_and_record
@@ -121,7 +120,7 @@ def _row(
     failed = None if outcome.verdict is Verdict.ACCEPTED else ", ".join(outcome.reasons)
     f1, recall = token_overlap(value["answer"], question["answer"])
     return {
-        "eval_id": hashlib.sha256("\0".join([model_id, cell.key, *filter(None, [failed])]).encode()).hexdigest(),
+        "eval_id": eval_id(model_id, source.digest, cell, failed),
         "model_id": model_id, "dataset": source.dataset, "version": source.version, "digest": source.digest,
         "item_id": question["question_id"], "image_id": question["image_id"], "modality": question["modality"],
         "question_type": question["kind"], "condition": condition.value, "answer": value["answer"],

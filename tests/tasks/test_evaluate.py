@@ -131,6 +131,19 @@ def test_answers_of_a_model_are_its_own(room: Any) -> None:
     assert room.plans[-1].startswith("evaluate: 0 new, 2 reused")
 
 
+def test_a_version_that_holds_more_is_an_exam_of_all_it_holds(room: Any) -> None:
+    first = exam(room, 2)
+    larger = exam(room, 3)
+    assert (first.version, larger.version) == (1, 2)
+    recipe = evaluate_recipe(room.base, longest=4)
+    for heldout, items in ((first, 2), (larger, 3)):
+        cells = evaluate_cells(recipe, read_heldout(room.lake, heldout), (Condition.IMAGE,))
+        outcomes = room.run(recipe, WORKER, [cell for cell, _, _ in cells])
+        rows = collect(cells, outcomes, model_id="m", heldout=heldout, run="r")
+        assert room.lake.append_new("evals", rows, key="eval_id") == items
+    assert room.plans[-1].startswith("evaluate: 1 new, 2 reused")
+
+
 def test_samples_stand_beside_the_greedy_answer_and_change_nothing_of_it(room: Any) -> None:
     heldout = exam(room)
     items = read_heldout(room.lake, heldout)

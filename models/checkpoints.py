@@ -62,6 +62,7 @@ def fetch_newer(folder: Path, vault: CheckpointVault) -> None:
         except DataError as damaged:
             log.warning("%s", damaged.what)
             shutil.rmtree(writing)
+            vault.drop(one)  # so that the same step is stored again when the training comes to it
             continue
         (writing / SEAL).unlink(missing_ok=True)
         seal(writing, folder / f"{PREFIX}{one.step}")

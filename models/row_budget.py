@@ -93,8 +93,10 @@ class RowBudget:
         if size not in self._expanded:
             try:
                 self._expanded[size] = self._measured(row, size)
-            except Exception as e:  # processors refuse odd pictures each in their own way
-                self._expanded[size] = f"the processor refuses a picture of {size[1]} x {size[0]} ({type(e).__name__})"
+            except MemoryError:
+                raise
+            except Exception as e:  # processors refuse odd pictures each in their own way; the next may be whole
+                return f"the processor refuses a picture of {size[1]} x {size[0]} ({type(e).__name__})"
         return self._expanded[size]
 
     def _measured(self, row: Row, size: tuple[int, int]) -> int | str:

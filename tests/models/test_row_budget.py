@@ -106,3 +106,13 @@ def test_a_processor_that_counts_otherwise_than_it_writes_is_caught(pictures: Pa
             budget.unfit([Row("one", pictures / "square.png", ASKED, REPLY)])
     finally:
         type(budget._processor)._get_num_multimodal_tokens = declared
+
+
+def test_a_picture_that_cannot_be_measured_condemns_itself_alone(pictures: Path) -> None:
+    whole = (pictures / "square.png").read_bytes()
+    (pictures / "cut.png").write_bytes(whole[: len(whole) // 2])
+    rows = [Row("cut", pictures / "cut.png", ASKED, REPLY)]
+    rows += [Row(str(n), pictures / "square.png", ASKED, REPLY) for n in range(30)]
+    unfit = RowBudget(BASE, None).unfit(rows)
+    assert list(unfit) == [0]
+    assert "refuses a picture of 64 x 64" in unfit[0]

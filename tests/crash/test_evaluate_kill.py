@@ -47,7 +47,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...
     return held
 
 
-@pytest.mark.parametrize("kill", ["after:1", "after:3", "evals-before"])
+@pytest.mark.parametrize("kill", ["after:1", "after:2", "evals-before"])
 def test_killed_and_begun_again(tmp_path: Path, undisturbed: list[tuple[Any, ...]], kill: str) -> None:
     root = tmp_path / "root"
     code, new, _ = examined(root, f"kill={kill}")

@@ -35,7 +35,7 @@ from medgr2.tasks.stage import say_plan
 
 OfSeed = tuple[dict[str, Sat], float]
 """What a seed's arms answered, and the CPU seconds of all of it."""
-OF_SEED: TypeAdapter[OfSeed] = TypeAdapter(OfSeed)
+KEPT_TABLE: TypeAdapter[OfSeed] = TypeAdapter(OfSeed)
 CANARIES = 120
 """More than a night has: their share is a number of the table."""
 
@@ -82,12 +82,12 @@ def loop_of_seed(settings: Settings, seed: int, arms: ablate_loop.Arms, heldout:
         workspace = _rooted(inline, world, f"loop-{asked[:12]}", parameters.run)
         record = f"ablations/tables/{asked}.json"
         if workspace.store.exists(record):
-            return OF_SEED.validate_json(workspace.store.get(record))
+            return KEPT_TABLE.validate_json(workspace.store.get(record))
         table = ablate_loop.one_seed(
             ablate_loop.World(workspace, seed, lambda requests: ask_reviewer(world, requests), say_plan), arms
         )
     # What it cost is told as it was, however often the table is asked for.
-    workspace.store.create(record, OF_SEED.dump_json((table, spent[0])))
+    workspace.store.create(record, KEPT_TABLE.dump_json((table, spent[0])))
     return table, spent[0]
 
 

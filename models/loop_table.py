@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -10,7 +9,7 @@ from statistics import fmean
 from pydantic import BaseModel, ConfigDict
 
 from medgr2.models.measures import Answer
-from medgr2.models.paired_means import compare_sampled, flip_test
+from medgr2.models.paired_means import compare_sampled, flip_images
 
 
 @dataclass(frozen=True)
@@ -120,9 +119,6 @@ class Table:
         pairs = [list(zip(_sorted(a), _sorted(b), strict=True)) for a, b in zip(mine, theirs, strict=True)]
         won = sum(a.correct and not b.correct for seed in pairs for a, b in seed)
         lost = sum(b.correct and not a.correct for seed in pairs for a, b in seed)
-        by_image: dict[str, int] = defaultdict(int)
-        for a, b in (pair for seed in pairs for pair in seed):
-            by_image[a.image_id] += int(a.correct) - int(b.correct)
         sampled = compare_sampled([a for one in mine for a in one], [b for one in theirs for b in one])
         by_seed = tuple(fmean(a.correct - b.correct for a, b in seed) for seed in pairs)
         return Contrast(
@@ -133,7 +129,7 @@ class Table:
             by_seed=by_seed,
             won=won,
             lost=lost,
-            p_value=flip_test(by_image.values()),
+            p_value=flip_images(pair for seed in pairs for pair in seed),
             gain_avg=sampled.gain,
             avg_low=sampled.low,
             avg_high=sampled.high,

@@ -36,6 +36,15 @@ def compare_sampled(mine: Sequence[Answer], theirs: Sequence[Answer], *, seed: i
     )
 
 
+def flip_images(pairs: Iterable[tuple[Answer, Answer]]) -> float:
+    """Two-sided p of greedy answers, by sign flips of whole images: questions of one image are no independent
+    witnesses. With one question an image it is McNemar's exact test."""
+    by_image: dict[str, int] = defaultdict(int)
+    for a, b in pairs:
+        by_image[a.image_id] += int(a.correct) - int(b.correct)
+    return flip_test(by_image.values())
+
+
 def flip_test(differences: Iterable[int]) -> float:
     """Two-sided p of whole-numbered paired differences: how often is the sum as far from nought, or further, when each
     difference may as well have the other sign? Summed up over all the ways there are, not over some that were drawn."""

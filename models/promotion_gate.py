@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
 from medgr2.models.measures import Answer, mean_of
 from medgr2.models.paired import tail
-from medgr2.models.paired_means import flip_test
+from medgr2.models.paired_means import flip_images
 from medgr2.schemas.cycle_reports import Gain
 from medgr2.schemas.errors import DataError
 
@@ -72,11 +71,7 @@ def decide(
 
 
 def gain_of(pairs: Sequence[tuple[Answer, Answer]], seed: int = 0) -> Gain:
-    """Of (candidate, champion). Whole images are resampled, and whole images flipped for p: their questions are not
-    independent. With one question an image it is McNemar's exact test."""
-    by_image: dict[str, int] = defaultdict(int)
-    for a, b in pairs:
-        by_image[a.image_id] += int(a.correct) - int(b.correct)
+    """Of (candidate, champion). Whole images are resampled: their questions are not independent."""
     wins = sum(1 for a, b in pairs if a.correct and not b.correct)
     losses = sum(1 for a, b in pairs if b.correct and not a.correct)
     gained = [float(a.correct) - float(b.correct) for a, b in pairs]
@@ -87,7 +82,7 @@ def gain_of(pairs: Sequence[tuple[Answer, Answer]], seed: int = 0) -> Gain:
         high=high,
         wins=wins,
         losses=losses,
-        p_value=flip_test(by_image.values()),
+        p_value=flip_images(pairs),
     )
 
 

@@ -88,7 +88,7 @@ def one_seed(world: World, arms: Arms) -> dict[str, Sat]:
     learn(world, night, OF_SEED, seed_version, (), short)
     learn(world, night, SEED_LONG, seed_version, (), plain)
     for name, chosen in sets.items():
-        learn(world, night, name, _publish(world, night, name, chosen), chosen, plain)
+        learn(world, night, name, publish_arm(world, night, name, chosen), chosen, plain)
     learn(world, night, FILTERED, version, kept, plain, controls=True)
     settings = how.settings
     more = settings.sft_steps + round(settings.grpo_steps * arms.grpo_in_sft_steps)
@@ -197,7 +197,7 @@ def sit(
     )
 
 
-def _publish(world: World, night: Night, name: str, items: Sequence[str]) -> DatasetVersion:
+def publish_arm(world: World, night: Night, name: str, items: Sequence[str]) -> DatasetVersion:
     dataset = "arm-" + "-".join("".join(c if c.isalnum() else " " for c in name).split())
     return versions.publish(world.workspace.lake, dataset=dataset, add=items, card={"arm": name}, run=night.run)
 

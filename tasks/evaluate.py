@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -22,9 +22,6 @@ from medgr2.schemas.errors import DataError
 from medgr2.schemas.reports import DatasetVersion
 from medgr2.schemas.vocabulary import LETTERS, Split
 from medgr2.tasks.lessons import images_of, read_lessons
-
-if TYPE_CHECKING:
-    pass
 
 STAGE = "evaluate"
 CODE = "2"

@@ -211,20 +211,15 @@ def _arms(
     }
     for name, chosen in sets.items():
         if chosen:
-            version = _published(world, name, chosen, night.run)
+            version = ablate_loop.publish_arm(world, night, name, chosen)
             controls = name == loop_claims.FILTERED
             ablate_loop.learn(world, night, name, version, chosen, plain, controls=controls)
     if kept:
-        version = _published(world, loop_claims.FILTERED, kept, night.run)
+        version = ablate_loop.publish_arm(world, night, loop_claims.FILTERED, kept)
         settings = how.settings
         more = plain.model_copy(update={"sft_steps": settings.sft_steps + 6 * settings.grpo_steps})
         ablate_loop.learn(world, night, loop_claims.CONTROL, version, kept, more)
         ablate_loop.learn(world, night, loop_claims.GRPO, version, kept, how, controls=True)
-
-
-def _published(world: ablate_loop.World, name: str, items: Sequence[str], run: str) -> DatasetVersion:
-    dataset = "arm-" + "-".join("".join(c if c.isalnum() else " " for c in name).split())
-    return versions.publish(world.workspace.lake, dataset=dataset, add=items, card={"arm": name}, run=run)
 
 
 def _parameters(name: str, night: str, sizes: Sizes) -> RefreshParameters:

@@ -28,6 +28,23 @@ if TYPE_CHECKING:
 DEADLINE_SECONDS = 600.0
 _READ_ONLY = "a query reads the tables of the lake and nothing else"
 
+
+def _accuracy(of: str, which: str, newest: str = "") -> str:
+    """Shares of the right and of the readable; of each item the newest row holds. `macro` is over modalities."""
+    return f"""
+        SELECT {of}, sum(n)::BIGINT AS n, sum(correct) / sum(n) AS accuracy, sum(parsed) / sum(n) AS parsed,
+               avg(correct / n) AS macro
+        FROM (
+            SELECT {of}, modality, count(*) AS n, sum(correct::INT) AS correct, sum(parsed::INT) AS parsed
+            FROM (
+                SELECT * FROM evals WHERE {which}
+                QUALIFY row_number() OVER (
+                    PARTITION BY {of}, item_id ORDER BY {newest} evaluated_at DESC, eval_id DESC
+                ) = 1
+            ) GROUP BY ALL
+        ) GROUP BY ALL"""  # noqa: S608  of words in this module
+
+
 VIEWS = {
     "items_scored": """
         SELECT i.*, s.scorer, s.calibration, s.lp, s.agree, s.p_valid, s.tau, s.reasons, s.scored_at,
@@ -36,15 +53,9 @@ VIEWS = {
             SELECT * FROM scores
             QUALIFY row_number() OVER (PARTITION BY item_id ORDER BY scored_at DESC NULLS LAST, score_id DESC) = 1
         ) s USING (item_id)""",
-    "accuracy": """
-        SELECT model_id, dataset, version, condition, count(*) AS n, avg(correct::INT) AS accuracy,
-               avg(parsed::INT) AS parsed
-        FROM (
-            SELECT * FROM evals
-            QUALIFY row_number() OVER (
-                PARTITION BY model_id, dataset, version, item_id, condition ORDER BY evaluated_at DESC, eval_id DESC
-            ) = 1
-        ) GROUP BY ALL""",
+    # Rows older than the column do not say how they were asked: they hold where nothing else is known.
+    "accuracy": _accuracy("model_id, dataset, version, condition", "own IS NOT FALSE", newest="own DESC NULLS LAST,"),
+    "accuracy_as_asked": _accuracy("model_id, dataset, version, condition, asked, own", "TRUE"),
     "intake": """
         SELECT * FROM files
         QUALIFY row_number() OVER (PARTITION BY file_id ORDER BY seen_at DESC) = 1""",

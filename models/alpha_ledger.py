@@ -9,7 +9,7 @@ A look is an object, exams/<role>/<n>.json, created once and never changed: of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,7 +22,7 @@ from medgr2.schemas.vocabulary import Role
 
 TRIES = 20
 FRESH = 0.5
-"""A version that shares less than this of its items with the one that was looked at begins anew."""
+"""A version begins anew when at least this share of its items was in no version that was looked at."""
 MembersOf = Callable[[Source], Collection[str]]
 
 
@@ -65,7 +65,7 @@ class AlphaLedger:
         return [self._read(o.key) for o in sorted(self._store.list(_folder(role)), key=lambda o: o.key)]
 
     def counting(self, role: Role, heldout: Source) -> list[Look]:
-        """The looks that this held-out version has had, or that one with half of its items has had."""
+        """The looks that count for this held-out version: at itself, and at those that had asked most of its items."""
         return _counting(self.looks(role), heldout, self._members_of)
 
     def look(self, role: Role, heldout: Source, *, candidate: str, champion: str, alpha: float, run: str) -> Look:
@@ -110,14 +110,21 @@ class AlphaLedger:
             ) from None
 
 
-def _counting(looks: Collection[Look], heldout: Source, members_of: MembersOf) -> list[Look]:
-    same = [one for one in looks if one.heldout.digest == heldout.digest]
-    others = {one.heldout for one in looks} - {one.heldout for one in same}
-    if others:
-        items = set(members_of(heldout))
-        worn = {o for o in others if len(items.intersection(members_of(o))) > (1 - FRESH) * len(items)}
-        same = [one for one in looks if one.heldout.digest == heldout.digest or one.heldout in worn]
-    return same
+def _counting(looks: Sequence[Look], heldout: Source, members_of: MembersOf) -> list[Look]:
+    """Since the last moment at which the version would have begun anew: by all the looks before it together, at
+    whatever versions, at most so much of its items had been asked. Looks since then that asked none of them do not
+    count."""
+    if all(one.heldout.digest == heldout.digest for one in looks):
+        return list(looks)
+    items = frozenset(members_of(heldout))
+    asked = {source.digest: items.intersection(members_of(source)) for source in {one.heldout for one in looks}}
+    seen, since = set[str](), 0
+    for at, one in enumerate(looks):
+        seen |= asked[one.heldout.digest]
+        if one.heldout.digest == heldout.digest or len(seen) > (1 - FRESH) * len(items):
+            break
+        since = at + 1
+    return [one for one in looks[since:] if one.heldout.digest == heldout.digest or asked[one.heldout.digest]]
 
 
 def _folder(role: Role) -> str:

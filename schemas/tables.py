@@ -117,13 +117,14 @@ REVIEWS = _table(
 EVALS = _table(
     "evals",
     "One row an answer of a model to a held-out item under a condition.",
-    "model_id item_id condition correct parsed",
+    "model_id item_id condition correct parsed own",
     {
         "eval_id": _S, "model_id": _S, "dataset": _S, "version": _I, "digest": _S, "item_id": _S, "image_id": _S,
         "modality": _S, "question_type": _S, "condition": _S, "answer": _S, "key": _S, "correct": _B, "parsed": _B,
         "cell": _S, "run": _S, "evaluated_at": _T,
         "sampled": _LS, "confidence": _F, "reply": _S, "failed": _S,
         "closed": _B, "token_f1": _F, "token_recall": _F,
+        "asked": _S, "own": _B,
     },
 )  # fmt: skip
 MODELS = _table(

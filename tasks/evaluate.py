@@ -16,12 +16,11 @@ from medgr2.infra.versions import members
 from medgr2.models import prompts
 from medgr2.models.answer_forms import Answering
 from medgr2.models.measures import Answer, Summary, summarise
-from medgr2.models.registry import Source
 from medgr2.schemas.cells import Cell, Outcome, Recipe
 from medgr2.schemas.errors import DataError
 from medgr2.schemas.reports import DatasetVersion
 from medgr2.schemas.vocabulary import LETTERS, Split
-from medgr2.tasks.lessons import images_of, read_lessons
+from medgr2.tasks.lessons import images_of
 
 STAGE = "evaluate"
 CODE = "2"
@@ -61,6 +60,12 @@ def evaluate_recipe(
     )
 
 
+def asked(how: Recipe, prompt: str, style: str = "") -> str:
+    """How it was asked, in words for a person: prompt, style and settings that are other than nothing."""
+    settings = (f"{name}={value}" for name, value in how.parameters.items() if name not in ("style", "temperature"))
+    return " ".join(filter(None, (prompt, style, *settings)))
+
+
 def read_heldout(lake: Lake, heldout: DatasetVersion) -> list[dict[str, Any]]:
     """The held-out items with their image's modality and patient; refused when one is about a training image."""
     ids = members(lake, heldout)
@@ -73,21 +78,6 @@ def read_heldout(lake: Lake, heldout: DatasetVersion) -> list[dict[str, Any]]:
         raise DataError(f"{len(stray)} images of {heldout.ref} are not held out", where=f"first: {stray[0]}")
     rows.sort(key=lambda row: row["item_id"])
     return [row | {k: images[row["image_id"]][k] for k in ("modality", "patient_key")} for row in rows]
-
-
-def check_disjoint(lake: Lake, heldout: Sequence[Mapping[str, Any]], training: Sequence[Source]) -> None:
-    """No image and no patient of the exam may have been in the lessons, or the marks mean nothing."""
-    lessons = read_lessons(lake, training)
-    taught = images_of(lake, {lesson.image_id for lesson in lessons})
-    images = {row["image_id"] for row in heldout} & taught.keys()
-    patients = {row["patient_key"] for row in heldout} & {row["patient_key"] for row in taught.values()} - {None, ""}
-    if images or patients:
-        raise DataError(
-            f"{len(images)} images and {len(patients)} patients are both in the training data and in the held-out set",
-            where=", ".join(f"{source.dataset}@{source.version}" for source in training),
-            kept="nothing was evaluated",
-            next_command="publish the training data again without them, and train anew",
-        )
 
 
 def evaluate_cells(
@@ -148,10 +138,12 @@ def collect(
     model_id: str,
     heldout: DatasetVersion,
     run: str,
+    asked: str = "",
+    own: bool = True,
     count_failed: bool = False,
 ) -> list[dict[str, Any]]:
     """Rows of `evals`. Every cell must have its answer, since leaving out those that failed would flatter the model;
-    or, where they are to be counted, what failed is wrong and says so."""
+    or, where they are to be counted, what failed is wrong and says so. `own`: asked as the gate asks this model."""
     missing = [cell.key for cell, _, _ in cells if outcomes[cell.key].value is None]
     if missing and not count_failed:
         raise DataError(
@@ -190,6 +182,8 @@ def collect(
                 "confidence": value.get("confidence"),
                 "reply": value.get("reply"),
                 "failed": failed,
+                "asked": asked,
+                "own": own,
             }
         )
     return rows

@@ -20,6 +20,7 @@ from medgr2.tasks import evaluate
 from medgr2.tasks.evaluate import Condition, Others, eval_id
 from medgr2.tasks.evaluate_worker import EvaluateWorker
 from medgr2.tasks.examination import BATCH
+from medgr2.tasks.remembered import check_disjoint, remembered
 from medgr2.tasks.stage import Announce, StageRequest, run_and_record
 
 STAGE = "evaluate-free"
@@ -78,10 +79,10 @@ def examine_free(
 ) -> list[dict[str, Any]]:
     """Rows of `evals`. What failed is wrong, as far as the failure limit of the settings goes."""
     registry, model_id = Registry(workspace.store, workspace.lake), str(model["model_id"])
-    if sources := registry.taught(model_id):
-        evaluate.check_disjoint(workspace.lake, questions, sources)
+    check_disjoint(questions, remembered(workspace, model_id))
     settings, others = workspace.settings, Others(questions)
-    how = free_recipe(model["artifact"], longest=longest or LONGEST, engine=engine_parameters(settings))
+    engine = engine_parameters(settings)
+    how = free_recipe(model["artifact"], longest=longest or LONGEST, engine=engine)
     cells = [
         (
             how.cell(
@@ -97,8 +98,9 @@ def examine_free(
     ]
     request = StageRequest(recipe=how, worker=WORKER, batch_size=BATCH, run=run, resources=engine_resources(settings))
     outcomes = run_and_record(request, [cell for cell, _, _ in cells], workspace, announce).outcomes
+    asked = {"asked": evaluate.asked(how, PROMPT), "own": how == free_recipe(model["artifact"], engine=engine)}
     rows = [
-        _row(cell, row, condition, outcomes[cell.key], model_id=model_id, source=source, run=run)
+        _row(cell, row, condition, outcomes[cell.key], model_id=model_id, source=source, run=run) | asked
         for cell, row, condition in cells
     ]
     workspace.lake.append_new("evals", rows, key="eval_id")

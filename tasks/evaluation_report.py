@@ -17,17 +17,19 @@ from medgr2.schemas.cycle_reports import Accuracy
 from medgr2.schemas.evaluations import Comparison, Evaluation, OtherScorers, Protocol, Sampling, SliceAccuracy
 from medgr2.schemas.reports import DatasetVersion
 from medgr2.tasks.evaluate import Condition, answers
-from medgr2.tasks.examination import Taught
+from medgr2.tasks.remembered import Remembered
 
 _LISTED = (
     "select item_id, condition, failed from evals where not parsed and model_id = '{model}' "
-    "and dataset = '{dataset}' and version = {version}"
+    "and dataset = '{dataset}' and version = {version} and asked = '{asked}'"
 )
 Rows = Sequence[Mapping[str, Any]]
 
 
-def listed(model_id: str, dataset: str, version: int) -> str:
-    return f"medgr2 query {shlex.quote(_LISTED.format(model=model_id, dataset=dataset, version=version))}"
+def listed(row: Mapping[str, Any]) -> str:
+    """Of the exam that the row is from."""
+    told = {name: row[name] for name in ("dataset", "version", "asked")}
+    return f"medgr2 query {shlex.quote(_LISTED.format(model=row['model_id'], **told))}"
 
 
 def report(
@@ -35,7 +37,7 @@ def report(
     model: Mapping[str, Any],
     heldout: DatasetVersion,
     rows: Rows,
-    taught: Taught,
+    taught: Remembered,
     *,
     run: str,
     first: Rows = (),
@@ -68,7 +70,7 @@ def report(
         by_question_type=_protocol(found.by_question_type, taught.question_types),
         other_scorers=_others(lake, shown),
         against=_comparison(seen, first) if first else None,
-        listed=listed(model_id, heldout.dataset, heldout.version),
+        listed=listed(rows[0]),
     )
 
 
@@ -129,7 +131,7 @@ def _others(lake: Lake, shown: Rows) -> OtherScorers:
     options = {item["item_id"]: item["options"] for item in items}
     kit = lmms = 0.0
     for row in shown:
-        given, choices = said(row["reply"], row["answer"]), options[row["item_id"]]
+        given, choices = said(row["reply"]), options[row["item_id"]]
         kit += other_scorers.vlmevalkit(given, choices) == row["key"]
         lmms += other_scorers.lmms_eval_credit(given, choices, row["key"])
     return OtherScorers(vlmevalkit=kit / len(shown), lmms_eval=lmms / len(shown))

@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from medgr2.infra.workspace import Workspace
 from medgr2.models.answer_forms import Answering, answering_of
 from medgr2.models.engines.opening import engine_parameters, engine_resources
 from medgr2.models.model_ref import base_model, policy_model
-from medgr2.models.registry import Registry, Source
+from medgr2.models.registry import Registry
 from medgr2.schemas.errors import UsageError
 from medgr2.schemas.reports import DatasetVersion
 from medgr2.schemas.vocabulary import Role
 from medgr2.tasks import evaluate
 from medgr2.tasks.evaluate import Condition
-from medgr2.tasks.lessons import read_lessons, source_of
+from medgr2.tasks.lessons import source_of
 from medgr2.tasks.night import register_given
+from medgr2.tasks.remembered import Remembered, check_disjoint, remembered
 from medgr2.tasks.stage import Announce, StageRequest, run_and_record
 
 CONDITIONS = (Condition.IMAGE, Condition.BLANK, Condition.SWAPPED)
 START = "start"
 BATCH = 128
 """Prompts of about the same length are read together: the more there are to choose from, the less is padding."""
-
-
-@dataclass(frozen=True)
-class Taught:
-    """What a model may remember of its lessons, by word of the registry. What its base was trained on before it came
-    here, nobody knows."""
-
-    sources: tuple[Source, ...]
-    modalities: frozenset[str]
-    question_types: frozenset[str]
 
 
 def find_model(workspace: Workspace, named: str) -> dict[str, Any]:
@@ -58,20 +48,6 @@ def find_model(workspace: Workspace, named: str) -> dict[str, Any]:
     return registry.find(named)
 
 
-def taught_to(workspace: Workspace, model_id: str) -> Taught:
-    sources = Registry(workspace.store, workspace.lake).taught(model_id)
-    if not sources:
-        return Taught((), frozenset(), frozenset())
-    lessons = read_lessons(workspace.lake, sources)
-    images = {lesson.image_id for lesson in lessons}
-    rows = workspace.lake.read("images", ["image_id", "modality"], {"image_id": sorted(images)}).to_pylist()
-    return Taught(
-        sources,
-        frozenset(row["modality"] for row in rows if row["modality"]),
-        frozenset(lesson.question_type for lesson in lessons),
-    )
-
-
 def examine(
     workspace: Workspace,
     model: Mapping[str, Any],
@@ -83,22 +59,21 @@ def examine(
     longest: int | None = None,
     answering: Answering | None = None,
     conditions: Sequence[Condition] = CONDITIONS,
+    taught: Remembered | None = None,
     count_failed: bool = False,
 ) -> list[dict[str, Any]]:
-    """Rows of `evals`, also when they were there before. With `count_failed`, answers that failed are wrong, as far as
-    the failure limit of the settings goes; without, a single one stops the exam."""
+    """Rows of `evals`, also when they were there before. `taught` is read where it is not given. With `count_failed`,
+    answers that failed are wrong, as far as the failure limit of the settings goes; without, one stops the exam."""
     lake, model_id = workspace.lake, str(model["model_id"])
     registry = Registry(workspace.store, lake)
     items = evaluate.read_heldout(lake, heldout)
-    if sources := registry.taught(model_id):
-        evaluate.check_disjoint(lake, items, sources)
+    check_disjoint(items, taught or remembered(workspace, model_id))
+    own, engine = answering_of(model["metrics"]), engine_parameters(workspace.settings)
+    answering = answering or own
     how = evaluate.evaluate_recipe(
-        model["artifact"],
-        longest=longest,
-        samples=samples,
-        answering=answering or answering_of(model["metrics"]),
-        engine=engine_parameters(workspace.settings),
+        model["artifact"], longest=longest, samples=samples, answering=answering, engine=engine
     )
+    as_the_gate_asks = evaluate.evaluate_recipe(model["artifact"], answering=own, engine=engine)
     cells = evaluate.evaluate_cells(how, items, conditions)
     request = StageRequest(
         recipe=how,
@@ -110,7 +85,14 @@ def examine(
     )
     result = run_and_record(request, [cell for cell, _, _ in cells], workspace, announce)
     rows = evaluate.collect(
-        cells, result.outcomes, model_id=model_id, heldout=heldout, run=run, count_failed=count_failed
+        cells,
+        result.outcomes,
+        model_id=model_id,
+        heldout=heldout,
+        run=run,
+        asked=evaluate.asked(how, answering.prompt, answering.style),
+        own=how == as_the_gate_asks,
+        count_failed=count_failed,
     )
     lake.append_new("evals", rows, key="eval_id")
     registry.record_use(model_id, source_of(heldout), "evaluate", run)

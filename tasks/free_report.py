@@ -39,7 +39,7 @@ def free_report(model: Mapping[str, Any], source: Source, rows: Rows, *, run: st
         by_kind={
             kind: found for kind in kinds if (found := _closed([row for row in shown if row["question_type"] == kind]))
         },
-        listed=listed(model_id, source.dataset, source.version),
+        listed=listed(rows[0]),
     )
 
 

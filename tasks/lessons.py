@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from medgr2.infra.lake import Lake
-from medgr2.infra.versions import members, resolve
+from medgr2.infra.version_history import fold
+from medgr2.infra.versions import members, resolve, versions
 from medgr2.models.registry import Source
 from medgr2.schemas.digest import digest_of
 from medgr2.schemas.errors import DataError
@@ -42,6 +43,23 @@ def source_of(version: DatasetVersion) -> Source:
     return Source(dataset=version.dataset, version=version.version, digest=version.digest)
 
 
+def recorded(lake: Lake, source: Source) -> DatasetVersion:
+    """The version that was recorded, and no other under its name."""
+    version = resolve(lake, f"{source.dataset}@{source.version}")
+    if version.digest != source.digest:
+        raise DataError(
+            f"{version.ref} has the digest {version.digest[:12]}, not {source.digest[:12]} as recorded",
+            where="table versions",
+            kept="every model and every answer; nothing was begun",
+        )
+    return version
+
+
+def left_of(lake: Lake, source: Source) -> set[str]:
+    """Items of a version, also where others of it were erased."""
+    return fold(lake, source.dataset, [v for v in versions(lake, source.dataset) if v.version <= source.version])
+
+
 def read_lessons(lake: Lake, sources: Sequence[Source]) -> list[Lesson]:
     """The items of the versions, each once, in the order of their ids; refused when a version is not what it was."""
     ids: dict[str, str] = {}
@@ -52,13 +70,7 @@ def read_lessons(lake: Lake, sources: Sequence[Source]) -> list[Lesson]:
             next_command="publish what is to be taught under another name",
         )
     for source in sources:
-        version = resolve(lake, f"{source.dataset}@{source.version}")
-        if version.digest != source.digest:
-            raise DataError(
-                f"{version.ref} has the digest {version.digest[:12]}, not {source.digest[:12]} as recorded",
-                where="table versions",
-                kept="nothing was trained",
-            )
+        version = recorded(lake, source)
         ids.update(dict.fromkeys(members(lake, version), version.ref))
     rows = lake.read("items", where={"item_id": sorted(ids)}).to_pylist()
     if len(rows) != len(ids):

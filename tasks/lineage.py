@@ -33,7 +33,7 @@ _STEPS: dict[str, str] = {
         FROM members m JOIN uses u USING (dataset, version) JOIN models g ON g.model_id = u.model_id
         WHERE m.item_id = ? ORDER BY g.registered_at""",
     "answers": """
-        SELECT model_id, condition, answer, key, correct FROM evals WHERE item_id = ? ORDER BY evaluated_at""",
+        SELECT model_id, condition, asked, answer, key, correct FROM evals WHERE item_id = ? ORDER BY evaluated_at""",
 }
 
 

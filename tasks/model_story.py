@@ -32,7 +32,7 @@ _WRITTEN = """
     SELECT m.dataset, m.version, i.generator, i.prompt, count(*) AS items
     FROM members m JOIN (SELECT DISTINCT dataset, version FROM uses WHERE purpose = 'train') USING (dataset, version)
     JOIN items i USING (item_id) WHERE i.origin = 'generated' GROUP BY ALL ORDER BY ALL"""
-_SEEN = "SELECT model_id, dataset, version, condition, n, accuracy, parsed FROM accuracy ORDER BY ALL"
+_SEEN = "SELECT model_id, dataset, version, condition, n, accuracy, parsed, macro FROM accuracy ORDER BY ALL"
 Rows = list[dict[str, Any]]
 
 
@@ -73,9 +73,10 @@ def stories(workspace: Workspace) -> Rows:
 
 
 def heldout(story: Mapping[str, Any]) -> float | None:
-    """Accuracy with the picture on the newest version of the held-out set that the model has answered."""
+    """What a gate says of it: macro accuracy with the picture, on the newest version of the held-out set that the model
+    has answered in its own way."""
     answered = [one for one in story["evaluations"] if one["condition"] == "image" and one["dataset"] == "heldout"]
-    return max(answered, key=lambda one: int(one["version"]))["accuracy"] if answered else None
+    return max(answered, key=lambda one: int(one["version"]))["macro"] if answered else None
 
 
 def _asked(workspace: Workspace) -> tuple[dict[str, Rows], dict[Any, Rows], dict[Any, Rows], dict[str, Rows]]:

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from medgr2.infra import versions
-from medgr2.infra.lake import Lake
-from medgr2.infra.version_history import fold
 from medgr2.infra.workspace import Workspace
 from medgr2.models.alpha_ledger import AlphaLedger
 from medgr2.models.measures import Summary
 from medgr2.models.promotion_gate import Rule, decide
-from medgr2.models.registry import Registry, Source
+from medgr2.models.registry import Registry
 from medgr2.schemas.approvals import Approval
 from medgr2.schemas.cycle_reports import Accuracy, Exam
 from medgr2.schemas.errors import ConflictError
@@ -21,7 +19,7 @@ from medgr2.schemas.reports import DatasetVersion
 from medgr2.schemas.vocabulary import Role
 from medgr2.tasks import evaluate, examination
 from medgr2.tasks.evaluate import Condition
-from medgr2.tasks.lessons import source_of
+from medgr2.tasks.lessons import left_of, source_of
 from medgr2.tasks.night import Night
 from medgr2.tasks.stage import Announce
 
@@ -103,13 +101,8 @@ def settle(workspace: Workspace, night: Night, candidate_id: str, exam: Exam, ap
 
 
 def ledger(workspace: Workspace) -> AlphaLedger:
-    return AlphaLedger(workspace.store, lambda source: _members(workspace.lake, source))
-
-
-def _members(lake: Lake, source: Source) -> set[str]:
-    """What is left of a version: one that was erased in part was looked at all the same."""
-    history = [v for v in versions.versions(lake, source.dataset) if v.version <= source.version]
-    return fold(lake, source.dataset, history)
+    # A version that was erased in part was looked at all the same.
+    return AlphaLedger(workspace.store, lambda source: left_of(workspace.lake, source))
 
 
 def use_generator(workspace: Workspace, night: Night, generator_id: str) -> None:

@@ -105,20 +105,21 @@ def _choice(
     from medgr2.models.answer_forms import answering_in
     from medgr2.tasks.evaluate import Condition
     from medgr2.tasks.evaluation_report import report
-    from medgr2.tasks.examination import examine, taught_to
+    from medgr2.tasks.examination import examine
     from medgr2.tasks.predictions import write
+    from medgr2.tasks.remembered import remembered
     from medgr2.tasks.stage import say_plan
 
     heldout = versions.resolve(workspace.lake, on)
     run = run or f"evaluate/{heldout.ref}"
     answering = answering_in(style, told=True) if style else None
+    taught = remembered(workspace, model["model_id"])
     rows = examine(
         workspace, model, heldout, run=run, announce=say_plan, samples=samples, longest=longest, answering=answering,
-        conditions=tuple(Condition), count_failed=True,
+        conditions=tuple(Condition), taught=taught, count_failed=True,
     )  # fmt: skip
     if export is not None:
         _say_written(write(workspace.lake, rows, export, form=form, model=model, on=heldout.ref))
-    taught = taught_to(workspace, model["model_id"])
     return report(workspace.lake, model, heldout, rows, taught, run=run, first=first), rows
 
 

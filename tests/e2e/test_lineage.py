@@ -68,7 +68,7 @@ def test_a_policy_names_its_writer_its_judges_its_exam_and_its_look(
     assert training["settings"]["reward"] == "default"
     exam = {row["condition"]: row for row in policy["evaluations"]}
     assert {"image", "blank", "swapped"} <= set(exam)
-    assert policy["heldout"] == exam["image"]["accuracy"]
+    assert policy["heldout"] == exam["image"]["macro"]
     (look,) = policy["looks"]
     assert (look["heldout"], look["against"], look["look"], look["level"]) == ("heldout@1", start, 1, 0.025)
     generator = one(told, role="generator")

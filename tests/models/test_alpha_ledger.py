@@ -19,13 +19,17 @@ from medgr2.schemas.vocabulary import Role
 
 ALPHA, NIGHTS, RUNS, ITEMS = 0.05, 50, 2000, 300
 HELDOUT = {
-    version: Source(dataset="heldout", version=version, digest=str(version) * 64) for version in range(1, 5)
+    version: Source(dataset="heldout", version=version, digest=str(version) * 64) for version in range(1, 9)
 }  # fmt: skip
 MEMBERS = {
     HELDOUT[1]: range(100),
     HELDOUT[2]: range(180),  # 80 of 180 are new
     HELDOUT[3]: range(200),  # half of what version 1 knows
     HELDOUT[4]: range(500, 600),
+    HELDOUT[5]: range(100, 200),  # all of it new beside version 1
+    HELDOUT[6]: range(200, 300),
+    HELDOUT[7]: range(300),  # a third of each of three: nothing of it is new
+    HELDOUT[8]: range(50, 202),  # two questions more than half of it are new beside version 1
 }
 
 
@@ -70,6 +74,28 @@ def test_a_version_with_half_of_its_items_new_begins_anew(ledger: AlphaLedger) -
     assert look(ledger, "e", heldout=3)[0] == 2, "of version 1 it is new, of version 2 it is not"
     assert look(ledger, "f", heldout=4) == (1, 0.025)
     assert look(ledger, "g", heldout=1)[0] == 6, "all of its questions are in the two that came after it"
+
+
+def test_questions_that_any_version_asked_are_not_new_whichever_it_was(ledger: AlphaLedger) -> None:
+    look(ledger, "a")
+    look(ledger, "b")
+    look(ledger, "c")
+    assert look(ledger, "d", heldout=5)[0] == 1
+    assert look(ledger, "e", heldout=6)[0] == 1
+    # Version 1 had asked a third of it, which leaves enough; with version 5 beside it, two thirds.
+    assert look(ledger, "f", heldout=7) == (3, pytest.approx(ALPHA / 12)), "of one third each, and none of it is new"
+
+
+def test_a_larger_version_goes_on_where_the_one_before_it_stood(ledger: AlphaLedger) -> None:
+    for name in "abc":
+        look(ledger, name)
+    assert look(ledger, "d", heldout=8)[0] == 1, "more than half of it is new"
+    assert look(ledger, "e", heldout=8)[0] == 2
+    assert look(ledger, "f", heldout=3)[0] == 3, (
+        "beside version 1 alone it is new; version 8 had the rest"
+    )
+    assert look(ledger, "g", heldout=4)[0] == 1
+    assert look(ledger, "h", heldout=8)[0] == 4, "a version that has nothing to do with it in between spends nothing"
 
 
 def test_of_many_at_once_each_has_a_look_of_its_own(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from medgr2.infra.query import query
 from medgr2.infra.workspace import Workspace
+from medgr2.models.answer_forms import Answering, answering_in
 from medgr2.models.model_ref import base_model, policy_model
 from medgr2.models.registry import Registration, Registry
 from medgr2.schemas.cells import Cell, Outcome
@@ -16,10 +19,14 @@ from medgr2.schemas.errors import DataError, NightStoppedError, NotFoundError, U
 from medgr2.schemas.reports import Plan
 from medgr2.schemas.vocabulary import Role
 from medgr2.tasks import evaluate
+from medgr2.tasks.evaluate import summary
 from medgr2.tasks.evaluate_worker import EvaluateWorker
 from medgr2.tasks.evaluation_report import report
-from medgr2.tasks.examination import examine, find_model, taught_to
+from medgr2.tasks.examination import examine, find_model
+from medgr2.tasks.model_story import heldout as heldout_of
+from medgr2.tasks.model_story import stories
 from medgr2.tasks.night import register_given
+from medgr2.tasks.remembered import remembered
 
 
 def quiet(plan: Plan) -> None:
@@ -77,7 +84,7 @@ def test_slices_that_a_model_was_taught_are_in_domain(room: Any, workspace: Work
     lessons = room.source("lessons", [room.item(room.picture(90 + i), 90 + i) for i in (2, 6)])  # 92, 96: CT
     model = find_model(workspace, policy(room, sources=(lessons,)))
     rows = examine(workspace, model, heldout, run="r", announce=quiet, samples=2)
-    found = report(room.lake, model, heldout, rows, taught_to(workspace, model["model_id"]), run="r")
+    found = report(room.lake, model, heldout, rows, remembered(workspace, model["model_id"]), run="r")
     assert {name: s.taught for name, s in found.by_modality.slices.items()} == {
         "CT": True, "MRI": False, "OCT": False, "X-Ray": False,
     }  # fmt: skip
@@ -121,17 +128,22 @@ def test_what_failed_is_wrong_and_listed_until_a_later_exam(
     with pytest.raises(NightStoppedError, match="1 of 24 cells failed, more than the limit of 0%"):
         examine(workspace, model, heldout, run="strict", announce=quiet)
     rows = examine(workspace, model, heldout, run="r", announce=quiet, count_failed=True)
-    found = report(room.lake, model, heldout, rows, taught_to(workspace, model["model_id"]), run="r")
+    examine(workspace, model, heldout, run="r", announce=quiet, longest=3, count_failed=True)
+    found = report(room.lake, model, heldout, rows, remembered(workspace, model["model_id"]), run="r")
     assert (found.n, found.failed, found.controls_failed) == (8, 1, 0)
     sql = found.listed.split("'", 1)[1].rsplit("'", 1)[0].replace("'\"'\"'", "'")
     listed = query(room.settings.storage, sql).to_pylist()
+    unread = [row for row in rows if not row["parsed"]]
     assert {"item_id": items[0]["item_id"], "condition": "image", "failed": "out_of_memory"} in listed
+    assert len(listed) == len(unread), "of this exam, not of the one with the short replies"
     view = "select accuracy, n from accuracy where condition = 'image'"
     (then,) = query(room.settings.storage, view).to_pylist()
     assert then == {"accuracy": found.micro.value, "n": 8}
 
     monkeypatch.setattr(Flaky, "failing", ("", ""))
-    mended = examine(workspace, model, heldout, run="r", announce=quiet, samples=1)
+    compute = room.settings.compute.model_copy(update={"attempts": 2})
+    another = dataclasses.replace(workspace, settings=room.settings.model_copy(update={"compute": compute}))
+    mended = examine(another, model, heldout, run="r", announce=quiet)
     assert [row["failed"] for row in mended] == [None] * 24
     (now,) = query(room.settings.storage, view).to_pylist()
     right = sum(row["correct"] for row in mended if row["condition"] == "image")
@@ -142,7 +154,7 @@ def test_two_models_are_compared_item_by_item(room: Any, workspace: Workspace) -
     heldout = exam(room)
     base = find_model(workspace, "base")
     rows = examine(workspace, base, heldout, run="r", announce=quiet, samples=2)
-    nobody = taught_to(workspace, base["model_id"])
+    nobody = remembered(workspace, base["model_id"])
     worse = [{**row, "correct": False, "sampled": ["E", "E"]} if row["condition"] == "image" else row for row in rows]
     found = report(room.lake, base, heldout, worse, nobody, run="r", first=rows)
     assert found.against is not None
@@ -156,8 +168,6 @@ def test_two_models_are_compared_item_by_item(room: Any, workspace: Workspace) -
 
 
 def test_as_it_was_taught_to_answer_or_as_it_is_told_to(room: Any, workspace: Workspace) -> None:
-    from medgr2.models.answer_forms import Answering, answering_in
-
     heldout = exam(room, 4)
     after = Answering(style="think-after")
     entry = Registration(role=Role.POLICY, artifact=room.base, method="sft", metrics={"answering": after.model_dump()})
@@ -169,3 +179,50 @@ def test_as_it_was_taught_to_answer_or_as_it_is_told_to(room: Any, workspace: Wo
     assert any(row["parsed"] for row in examine(workspace, base, heldout, run="r", announce=quiet))
     told = examine(workspace, base, heldout, run="r", announce=quiet, answering=answering_in("think", told=True))
     assert {row["cell"] for row in told}.isdisjoint(row["cell"] for row in rows)
+
+
+def test_only_an_exam_as_the_gate_asks_it_stands_for_the_model(room: Any, workspace: Workspace) -> None:
+    heldout = exam(room)
+    model = find_model(workspace, "base")
+    view = "select condition, n, accuracy, macro, parsed from accuracy order by 1"
+    own = examine(workspace, model, heldout, run="r", announce=quiet)
+    before = query(room.settings.storage, view).to_pylist()
+    told = summary(own)
+    image = next(row for row in before if row["condition"] == "image")
+    assert (image["n"], image["accuracy"]) == (8, told.micro)
+    assert image["macro"] == pytest.approx(told.macro)
+    assert 0 < image["accuracy"] < 1
+
+    cut = examine(workspace, model, heldout, run="r", announce=quiet, longest=3)
+    assert not any(row["parsed"] for row in cut)
+    examine(workspace, model, heldout, run="r", announce=quiet, samples=2)
+    examine(workspace, model, heldout, run="r", announce=quiet, answering=answering_in("no-think", told=True))
+    assert query(room.settings.storage, view).to_pylist() == before
+    (shown,) = (heldout_of(story) for story in stories(workspace) if story["model_id"] == model["model_id"])
+    assert shown == image["macro"]
+
+    others = "select asked, own, accuracy from accuracy_as_asked where condition = 'image' order by 1"
+    asked = {row["asked"]: (row["own"], row["accuracy"]) for row in query(room.settings.storage, others).to_pylist()}
+    assert asked["answer.v1 think longest=3"] == (False, 0.0)
+    assert asked["answer.v1 think longest=64"] == (True, image["accuracy"])
+    assert asked.keys() - {"answer.v1 think longest=3", "answer.v1 think longest=64"} == {
+        "answer.no-think.v1 no-think longest=64", "answer.v1 think longest=64 samples=2 sampled_at=1.0",
+    }  # fmt: skip
+    # Asked for in so many words, what the model does of itself is the same exam.
+    again = examine(workspace, model, heldout, run="r", announce=quiet, longest=64)
+    assert {row["eval_id"] for row in again} == {row["eval_id"] for row in own}
+
+
+def test_rows_of_a_release_that_did_not_say_how_it_asked_hold_where_nothing_else_is_known(
+    room: Any, workspace: Workspace
+) -> None:
+    heldout = exam(room)
+    model = find_model(workspace, "base")
+    rows = examine(workspace, model, heldout, run="r", announce=quiet, longest=3)
+    later = datetime.now(UTC) + timedelta(hours=1)
+    older = [row | {"eval_id": row["eval_id"][::-1], "asked": None, "own": None, "evaluated_at": later} for row in rows]
+    room.lake.append_new("evals", older, key="eval_id")
+    view = "select accuracy from accuracy where condition = 'image'"
+    assert query(room.settings.storage, view).to_pylist() == [{"accuracy": 0.0}]
+    own = summary(examine(workspace, model, heldout, run="r", announce=quiet))
+    assert query(room.settings.storage, view).to_pylist() == [{"accuracy": own.micro}]

@@ -15,11 +15,11 @@ from medgr2.schemas.errors import UsageError
 from medgr2.schemas.vocabulary import LETTERS, Verdict
 from medgr2.tasks import evaluate
 from medgr2.tasks.evaluation_report import report
-from medgr2.tasks.examination import Taught
 from medgr2.tasks.predictions import write
+from medgr2.tasks.remembered import Remembered
 
 MODEL = {"model_id": "m" * 64, "role": "policy", "method": "sft"}
-NOBODY = Taught((), frozenset(), frozenset())
+NOBODY = Remembered()
 FREE = ("The answer is {}.", "{}", "({}) because", "It must be {text}", "", "nothing of the kind", "A or B or C")
 """Replies of a model that was not taught our form: most can be read by somebody, none by us."""
 
@@ -87,6 +87,7 @@ def test_the_layout_of_vlmevalkit(room: Any, heldout: Any, tmp_path: Path) -> No
         mine = by_id[row["item_id"]]
         assert row["answer"] == mine["key"]
         assert mine["answer"] is None or row["prediction"] == mine["answer"]
+        assert "think>" not in row["prediction"]
 
 
 @pytest.mark.parametrize("form", ["vlmevalkit", "lmms-eval"])
@@ -105,6 +106,23 @@ def test_of_readable_answers_everybody_has_the_same_accuracy(
         assert sum(s["filtered_resps"][0] == s["target"] for s in samples) / 28 == found.micro.value
         assert sum(s["exact_match"] for s in samples) / 28 == found.micro.value
         assert sum(lmms_eval_scores(written.path)) / 28 == found.micro.value
+
+
+@pytest.mark.parametrize("form", ["vlmevalkit", "lmms-eval"])
+def test_an_answer_that_we_misread_is_not_misread_by_others(room: Any, heldout: Any, tmp_path: Path, form: str) -> None:
+    """What they score is the reply: were it our letter, they would agree with any parser, however wrong."""
+    rows = rows_of(room, heldout, strict)
+    true = report(room.lake, MODEL, heldout, rows, NOBODY, run="r").micro.value
+    shifted = [row | {"answer": "ABCDA"["ABCD".index(row["answer"]) + 1]} for row in rows]
+    misread = [row | {"correct": row["answer"] == row["key"]} for row in shifted]
+    found = report(room.lake, MODEL, heldout, misread, NOBODY, run="r")
+    assert found.micro.value < true == found.other_scorers.vlmevalkit == found.other_scorers.lmms_eval
+    written = write(room.lake, misread, tmp_path, form=form, model=MODEL, on=heldout.ref)
+    if form == "vlmevalkit":
+        assert sum(vlmevalkit_hits(written.path)) / 28 == true
+    else:
+        samples = [json.loads(line) for line in written.path.read_text().splitlines()]
+        assert sum(s["filtered_resps"][0] == s["target"] for s in samples) / 28 == true
 
 
 def test_of_answers_that_we_can_not_read_others_read_more(room: Any, heldout: Any, tmp_path: Path) -> None:

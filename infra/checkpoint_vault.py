@@ -18,6 +18,8 @@ from medgr2.schemas.errors import DataError, NotFoundError
 
 PREFIX = "checkpoints"
 SUFFIXES = frozenset({".safetensors", ".json", ".jinja", ".txt", ".model", ".md", ".pt", ".pth"})
+IN_PARTS = frozenset({"optimizer.bin", "pytorch_model_fsdp.bin"})
+"""What accelerate calls the states of a model that was trained in parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ class CheckpointVault:
 
 def _names(folder: Path) -> list[str]:
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
-    if strange := [name for name in names if Path(name).suffix not in SUFFIXES]:
+    if strange := [name for name in names if Path(name).suffix not in SUFFIXES and name not in IN_PARTS]:
         raise DataError(
             f"{strange[0]} may not be part of a stored checkpoint",
             where=str(folder),

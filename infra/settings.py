@@ -103,10 +103,17 @@ class ModelSettings(BaseModel):
 
 
 class TrainingSettings(BaseModel):
-    """How trainings are watched over. Nothing here can change what comes out of one."""
+    """How trainings are watched over and by whom they are done. Nothing here is part of a recipe: several processes add
+    up in another order, which shows in the last digits, and the record of a training says how many there were."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    processes: int = Field(
+        default=1, ge=1, le=64, description="That share each step of a training of policy or generator; each has a GPU."
+    )
+    sharding: Literal["ddp", "fsdp"] = Field(
+        default="ddp", description="Of several, each holds the whole model (ddp), or a part of it (fsdp, on GPUs)."
+    )
     stall_seconds: float = Field(default=1800, gt=0, description="So long a training may go without a step.")
     grace_seconds: float = Field(
         default=25, gt=0, description="So soon after SIGTERM a training has saved a checkpoint and left."

@@ -1,6 +1,8 @@
-"""How a training is watched over: how long it may stand still, where its checkpoints are kept besides, how it goes on.
+"""How a training is watched over: how long it may stand still, where its checkpoints are kept besides, how it goes on,
+and how many processes share its steps.
 
-Nothing here can change what comes out of a training, so it is no part of a recipe; whoever runs one says it once.
+Nothing here is part of a recipe; whoever runs a training says it once. Of what could change its bytes, the processes,
+each checkpoint has a note.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from medgr2.infra.checkpoint_vault import CheckpointVault
+
+Sharding = Literal["ddp", "fsdp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,12 @@ class Care:
     """Every so many checkpoints, one goes to the vault."""
     resume: Literal["exact", "anew"] = "exact"
     """A checkpoint of another environment is refused, or dropped and the training begun anew."""
+    processes: int = 1
+    """So many share each step."""
+    sharding: Sharding = "ddp"
+    """What each of several holds: the whole model, or a part of it."""
+    member: bool = False
+    """This process is one of them, and was started to be one."""
     sampler_url: str = ""
     """Of the vLLM server that samples for GRPO, where one does."""
 

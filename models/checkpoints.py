@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from medgr2.infra.checkpoint_vault import CheckpointVault
+from medgr2.models import ranks
 from medgr2.schemas.errors import DataError
 
 PREFIX = "checkpoint-"
@@ -135,23 +136,30 @@ def durable(
             folder, name = Path(self.args.output_dir), f"{PREFIX}{self.state.global_step}"
             with self._divert(folder / f"writing-{self.state.global_step}") as writing:
                 super()._save_checkpoint(model, trial)
-                (writing / name / PICKLED).unlink(missing_ok=True)
-                for file, content in beside.items():
-                    (writing / name / file).write_text(json.dumps(content, sort_keys=True), encoding="utf-8")
-                seal(writing / name, folder / name)
-            for old in sorted(folder.glob(f"{PREFIX}*"), key=step_of)[:-KEEP]:
-                shutil.rmtree(old)
+                ranks.meet()  # each process has written its part
+                if ranks.first():
+                    (writing / name / PICKLED).unlink(missing_ok=True)
+                    for file, content in beside.items():
+                        (writing / name / file).write_text(json.dumps(content, sort_keys=True), encoding="utf-8")
+                    seal(writing / name, folder / name)
+            if ranks.first():
+                for old in sorted(folder.glob(f"{PREFIX}*"), key=step_of)[:-KEEP]:
+                    shutil.rmtree(old)
             sealed(folder / name, self.state.global_step, self.state.log_history)
+            ranks.meet()
 
         @contextlib.contextmanager
         def _divert(self, writing: Path) -> Iterator[Path]:
-            shutil.rmtree(writing, ignore_errors=True)
+            if ranks.first():
+                shutil.rmtree(writing, ignore_errors=True)
+            ranks.meet()
             self._diverted = writing
             try:
                 yield writing
             finally:
                 self._diverted = None
-                shutil.rmtree(writing, ignore_errors=True)
+                if ranks.first():
+                    shutil.rmtree(writing, ignore_errors=True)
 
     Durable.__name__ = trainer_class.__name__
     return Durable

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from medgr2.models.care import Sharding, care
 from medgr2.schemas.errors import SettingsError
 
 NOTE = "environment.json"
@@ -62,7 +63,7 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def environment(device: str) -> dict[str, str]:
+def environment(device: str, count: int = 1, sharding: Sharding = "ddp") -> dict[str, str]:
     """What equal bytes rest on, beside the arguments. Another machine whose kernels are the same has the same."""
     import torch
 
@@ -72,7 +73,8 @@ def environment(device: str) -> dict[str, str]:
         "python": ".".join(platform.python_version_tuple()[:2]),
         "machine": f"{platform.machine()} {kernels}",
         "threads": str(torch.get_num_threads()),
-        "processes": str(processes()),
+        "processes": str(count),
+        **({"sharding": sharding} if count > 1 else {}),
     }
 
 
@@ -97,14 +99,15 @@ def fits(checkpoint: Path, here: Mapping[str, str], *, anew: bool) -> bool:
     )
 
 
-def refuse_several() -> None:
-    if processes() > 1:
+def refuse_strange_launch() -> None:
+    """Several processes train together when they were started to, by the one that shares the work out."""
+    if processes() > 1 and not care().member:
         raise SettingsError(
-            f"a training is one process here, and {processes()} were started to share its steps",
+            f"a launcher started {processes()} of this process, and each would train the whole model",
             where="WORLD_SIZE",
             kept="nothing was trained",
-            next_command="start it without a launcher; where the memory is short: lora_rank, gradient_checkpointing, "
-            "bfloat16, smaller batches with accumulation",
+            next_command=f"start it without a launcher and set MEDGR2_TRAINING__PROCESSES={processes()}: "
+            "it starts them itself",
         )
 
 

@@ -50,6 +50,17 @@ class Grader:
     def __init__(self, url: str, token: SecretStr, model: str, seconds: float) -> None:
         self._url, self._token, self._model, self._seconds = url, token, model, seconds
 
+    def told(self) -> dict[str, Any]:
+        """How another process of ours reaches the same service. It is a secret."""
+        token = self._token.get_secret_value()
+        return {"url": self._url, "token": token, "model": self._model, "seconds": self._seconds}
+
+    @classmethod
+    def reached(cls, told: Mapping[str, Any], waiting: int) -> Grader:
+        """One of `waiting` processes that ask at once: one waits for the grades of all."""
+        seconds = float(told["seconds"]) * waiting
+        return cls(str(told["url"]), SecretStr(str(told["token"])), str(told["model"]), seconds)
+
     def grade(self, claims: Sequence[tuple[Claim, int]]) -> list[float]:
         """Of claims with the folds of their pictures, in [0, 1]. Anything else than a grade for each stops the run."""
         grades: list[float] = []

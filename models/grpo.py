@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from medgr2.models import crew, ranks
 from medgr2.models.adapters import Adapters, LoraSettings
 from medgr2.models.answer_forms import parse_answer, parse_thought
 from medgr2.models.chat_check import end_tokens, open_processor
@@ -78,6 +79,11 @@ class GrpoSettings(TrainerSettings):
         default=None, ge=16, description="Longest row, picture and longest reply included; empty: what can be read."
     )
 
+    @property
+    def rows(self) -> int:
+        """What the trainer counts as rows of a micro-batch: replies."""
+        return self.prompts * self.generations
+
 
 def in_band(agree: float | None, low: float = BAND[0], high: float = BAND[1]) -> bool:
     """Whether replies to this item differ often enough to learn from; what was never measured is left out."""
@@ -93,7 +99,13 @@ def train_grpo(
     """
     if (grade is None) != (settings.grader == ""):
         raise UsageError("a grader grades the replies of GRPO if and only if its settings name it")
-    refuse_too_little(policy, settings, settings.lora, reference=settings.beta > 0 and settings.lora is None)
+    reference = settings.beta > 0 and settings.lora is None
+    if crew.wanted():
+        return crew.train_together(
+            "grpo", policy, prompts, out, settings, settings.rows, reference=reference, grade=grade
+        )
+    if not ranks.several():
+        refuse_too_little(policy, settings, settings.lora, reference=reference)
     given = [Row(p.item, p.image, p.user, settings.longest) for p in prompts]
     unfit = RowBudget(policy, settings.row_tokens).unfit(given)
     prompts = [p for place, p in enumerate(prompts) if place not in unfit]
@@ -137,9 +149,8 @@ def train_grpo(
         from trl import GRPOConfig
 
         return GRPOConfig(
-            **common_arguments(settings, scratch),
             # TRL counts completions here, and so generates anew at every step: each step is a clean cut to resume at.
-            per_device_train_batch_size=settings.prompts * settings.generations,
+            **common_arguments(settings, scratch) | ranks.arguments(settings.rows, settings.accumulation),
             num_generations=settings.generations,
             max_completion_length=settings.longest,
             temperature=settings.temperature,

@@ -11,6 +11,7 @@ from typing import Any
 
 from medgr2.infra.memory import available
 from medgr2.models.adapters import LoraSettings
+from medgr2.models.care import Sharding
 from medgr2.models.training import TrainerSettings
 from medgr2.schemas.errors import DataError, SettingsError
 
@@ -29,9 +30,15 @@ def least_bytes(base: Path, lora: LoraSettings | None = None, *, reference: bool
 
 
 def refuse_too_little(
-    base: Path, settings: TrainerSettings, lora: LoraSettings | None = None, *, reference: bool = False
+    base: Path,
+    settings: TrainerSettings,
+    lora: LoraSettings | None = None,
+    *,
+    reference: bool = False,
+    spread: float = 1.0,
 ) -> None:
-    needed, there = least_bytes(base, lora, reference=reference), _there(settings.device)
+    """`spread`: how much of it one memory has to hold, where several processes share the training."""
+    needed, there = int(least_bytes(base, lora, reference=reference) * spread), _there(settings.device)
     if there is not None and needed > there:
         raise SettingsError(
             f"too little memory: the training needs at least {needed / GIB:.1f} GiB for weights, gradients and "
@@ -41,6 +48,12 @@ def refuse_too_little(
             next_command="train adapters instead of all weights (lora_rank), choose a smaller base, or use a larger "
             "machine",
         )
+
+
+def spread_of(processes: int, sharding: Sharding, device: str) -> float:
+    """Each GPU holds a whole copy or its part; the one memory of a CPU all of them."""
+    whole = processes if device == "cpu" else 1
+    return whole if sharding == "ddp" else whole / processes
 
 
 def shapes_of(base: Path) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from medgr2.infra import notice
+from medgr2.models import ranks
 from medgr2.models.care import Care
 from medgr2.models.checkpoints import drop_all, drop_leftovers, fetch_newer, latest_checkpoint
 from medgr2.models.exactness import fits
@@ -66,7 +67,8 @@ def attendant(watch: Watch) -> Any:
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
             watch.beat()
-            if notice.given():
+            if ranks.agreed(notice.given()):
+                notice.give()
                 control.should_save = control.should_training_stop = True
 
     return Attendant()

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
+from medgr2.models import crew, ranks
 from medgr2.models.adapters import Adapters, LoraSettings
 from medgr2.models.memory_need import refuse_too_little
 from medgr2.models.ready_rows import ReadyRows
@@ -45,11 +46,19 @@ class SftSettings(TrainerSettings):
         default=None, ge=16, description="Longest row, picture and reply included; empty: what the model can read."
     )
 
+    @property
+    def rows(self) -> int:
+        """What the trainer counts as rows of a micro-batch."""
+        return self.batch
+
 
 def train_sft(base: Path, examples: Sequence[Example], out: Path, settings: SftSettings) -> dict[str, Any]:
     """Fine-tune `base` on the examples into `out`. Equal arguments give equal bytes, also after a kill."""
+    if crew.wanted():
+        return crew.train_together("sft", base, examples, out, settings, settings.rows)
     seen = settings.steps * settings.batch * settings.accumulation
-    refuse_too_little(base, settings, settings.lora)
+    if not ranks.several():
+        refuse_too_little(base, settings, settings.lora)
     given = [Row(e.item, e.image, e.user, e.assistant) for e in examples]
     unfit = RowBudget(base, settings.row_tokens).unfit(given)
     examples = [e for place, e in enumerate(examples) if place not in unfit]
@@ -69,8 +78,7 @@ def train_sft(base: Path, examples: Sequence[Example], out: Path, settings: SftS
         from trl import SFTConfig
 
         return SFTConfig(
-            **common_arguments(settings, scratch),
-            per_device_train_batch_size=settings.batch,
+            **common_arguments(settings, scratch) | ranks.arguments(settings.rows, settings.accumulation),
             # Any smaller length would cut the picture's tokens or the reply, and train on nothing without a word.
             max_length=None,
             completion_only_loss=True,

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from medgr2.models import ranks
 from medgr2.models.care import Care, care
-from medgr2.models.checkpoints import durable, rename_whole, step_of
-from medgr2.models.exactness import NOTE, environment, refuse_inexact, refuse_several, repeatable
+from medgr2.models.checkpoints import durable, latest_checkpoint, rename_whole, step_of
+from medgr2.models.exactness import NOTE, environment, refuse_inexact, refuse_strange_launch, repeatable
 from medgr2.models.resuming import attendant, begin_from, keeper
 from medgr2.models.watch import Watch, waiting_for
 from medgr2.schemas.digest import digest_of
@@ -175,24 +176,22 @@ def _train(
     watch: Watch,
     trainer_options: dict[str, Any],
 ) -> dict[str, Any]:
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoProcessor
     from transformers.trainer_callback import PrinterCallback
 
     scratch = out.with_name(out.name + ".work")
     scratch.mkdir(parents=True, exist_ok=True)
     asked = arguments(scratch)
-    refuse_several()
+    refuse_strange_launch()
     if settings.exact:
         refuse_inexact(asked, settings.attention, settings.accumulation)
-    here = environment(settings.device) | {"settings": _recipe(settings)}
-    resume = begin_from(scratch, here, how)
+    here = notes(settings, how if ranks.several() else None)
+    resume = latest_checkpoint(scratch) if ranks.several() else begin_from(scratch, here, how)
     processor = AutoProcessor.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     kernels = {} if settings.attention == "default" else {"attn_implementation": settings.attention}
-    model = AutoModelForImageTextToText.from_pretrained(
-        base, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype="float32", **kernels
-    )
+    model = _opened(base, kernels)
     trainer = durable(trainer_class, {NOTE: here}, keeper(how, watch, settings.checkpoint_every))(
-        model=dress(model), args=asked, processing_class=processor, **trainer_options
+        model=ranks.prepare(dress(model)), args=asked, processing_class=processor, **trainer_options
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(attendant(watch))
@@ -209,16 +208,34 @@ def _train(
             next_command="give the same command again: it goes on from there",
         )
     history = list(trainer.state.log_history)
-    _refuse_broken(history, trainer.model, scratch)
-    result = {"settings": settings.model_dump(mode="json"), **record(history)}
-    _save(lambda writing: undress(trainer.model, writing), base, result, scratch / "final", out)
-    shutil.rmtree(scratch)
+    whole = ranks.whole_model(trainer, lambda: dress(_opened(base, {})))
+    if ranks.first():
+        _refuse_broken(history, whole, scratch)
+    result = {"settings": settings.model_dump(mode="json"), **record(history), **ranks.told()}
+    if ranks.first():
+        _save(lambda writing: undress(whole, writing), base, result, scratch / "final", out)
+        shutil.rmtree(scratch)
+    ranks.meet()
     return result
+
+
+def notes(settings: TrainerSettings, crew: Care | None) -> dict[str, str]:
+    """What each checkpoint says of where it was made. `crew` is how several processes share the training."""
+    here = environment(settings.device, crew.processes, crew.sharding) if crew else environment(settings.device)
+    return here | {"settings": _recipe(settings)}
 
 
 def _recipe(settings: TrainerSettings) -> str:
     """How often checkpoints are written may change while a training is under way."""
     return digest_of(settings.model_dump(mode="json", exclude={"checkpoint_every"}))[:16]
+
+
+def _opened(base: Path, kernels: Mapping[str, str]) -> Any:
+    from transformers import AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText.from_pretrained(
+        base, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype="float32", **kernels
+    )
 
 
 def _refuse_broken(history: list[dict[str, Any]], model: Any, scratch: Path) -> None:

@@ -83,7 +83,7 @@ def _train(
     parent = registry.model(parent_id)
     recipe = train_recipe(plan, parent["artifact"])
     cell = train_cell(recipe, workspace.lake, sources)
-    request = training_request(recipe, WORKER, night.run)
+    request = training_request(recipe, WORKER, night.run, workspace.settings.training.processes)
     outcome = run_and_record(request, [cell], workspace, announce).outcomes[cell.key]
     if outcome.verdict is not Verdict.ACCEPTED:
         return None, outcome.detail or ", ".join(outcome.reasons)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from medgr2.infra.settings import Settings
-from medgr2.models.memory_need import refuse_too_little
+from medgr2.models.crew_terms import refuse_unshareable
+from medgr2.models.memory_need import refuse_too_little, spread_of
 from medgr2.models.model_ref import base_folder, policy_folder
 from medgr2.schemas.errors import SettingsError
 from medgr2.schemas.parameters import EMBEDDED, TrainParameters
@@ -42,7 +43,11 @@ def refuse_unmet(settings: Settings, how: TrainParameters) -> tuple[str, ...]:
         for plan in (lessons_of(chosen, 0), practice_of(chosen, 0)):
             if method := plan and (plan.sft or plan.grpo):
                 reference = plan.grpo is not None and plan.grpo.beta > 0 and method.lora is None
-                refuse_too_little(folder, method, method.lora, reference=reference)
+                several = settings.training
+                if several.processes > 1:
+                    refuse_unshareable(method, several.processes, several.sharding, method.rows)
+                spread = spread_of(several.processes, several.sharding, method.device)
+                refuse_too_little(folder, method, method.lora, reference=reference, spread=spread)
     warnings = []
     if chosen.told and not settings.models.told:
         warnings.append(

@@ -27,8 +27,9 @@ Training = Callable[[Path], dict[str, Any]]
 """Trains into the folder, which it makes, and tells what there is to measure."""
 
 
-def training_request(recipe: Recipe, worker: str, run: str) -> StageRequest:
-    """Any failure ends the stage: nothing goes on from a model that is not there."""
+def training_request(recipe: Recipe, worker: str, run: str, processes: int = 1) -> StageRequest:
+    """Any failure ends the stage: nothing goes on from a model that is not there. Of several processes that share the
+    training each has a GPU, where it is one for GPUs."""
     return StageRequest(
         recipe=recipe,
         worker=worker,
@@ -37,7 +38,7 @@ def training_request(recipe: Recipe, worker: str, run: str) -> StageRequest:
         failure_limit=0.0,
         deadline_seconds=DEADLINE_SECONDS,
         saves=True,
-        resources=Resources(gpus=_gpus(recipe)),
+        resources=Resources(gpus=_gpus(recipe) * processes),
     )
 
 
@@ -91,6 +92,8 @@ def _care(settings: Settings, vault: CheckpointVault) -> Care:
         vault=vault,
         store_every=how.store_every,
         resume=how.resume,
+        processes=how.processes,
+        sharding=how.sharding,
         sampler_url=how.sampler_url,
     )
 

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medgr2.models.exactness import NOTE, environment, fits, refuse_inexact, refuse_several
+from medgr2.models.care import Care, under
+from medgr2.models.exactness import NOTE, environment, fits, refuse_inexact, refuse_strange_launch
 from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.errors import SettingsError
 
@@ -208,17 +209,20 @@ def test_settings_that_would_make_it_inexact_are_refused(tmp_path: Path, change:
         refuse_inexact(GRPOConfig(**plain), "flash_attention_2", 1)
 
 
-def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_strange_launcher_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import TrainingArguments
 
     arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
     with pytest.raises(SettingsError, match="depend on the memory"):
         refuse_inexact(TrainingArguments(str(tmp_path), use_cpu=True, auto_find_batch_size=True), "default", 1)
     refuse_inexact(arguments, "default", 1)
-    refuse_several()
+    refuse_strange_launch()
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(SettingsError, match="is one process here, and 2 were started"):
-        refuse_several()
+    with pytest.raises(SettingsError, match="each would train the whole model") as refused:
+        refuse_strange_launch()
+    assert "MEDGR2_TRAINING__PROCESSES=2" in refused.value.next_command
+    with under(Care(processes=2, member=True)):
+        refuse_strange_launch()
 
 
 @pytest.mark.crash

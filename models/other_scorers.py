@@ -6,6 +6,7 @@ numbers stand beside ours, so that a published one can be compared with; ours de
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from medgr2.schemas.vocabulary import LETTERS
@@ -19,9 +20,14 @@ NOTHING = "Z"
 """VLMEvalKit's letter of an answer that names no option."""
 
 
-def said(reply: str | None, answer: str | None) -> str:
-    """What is handed to another scorer: the letter where we could read one, or else the reply as it came."""
-    return answer or (reply or "").strip() or SILENCE
+_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
+_MARK = re.compile(r"</?(?:think|answer)>")
+
+
+def said(reply: str | None) -> str:
+    """What is handed to another scorer: the reply as it came, without the thoughts and the marks around its answer,
+    which neither knows. What our own parser made of it plays no part, or theirs could never differ from ours."""
+    return " ".join(_MARK.sub(" ", _THOUGHT.sub(" ", reply or "")).split()) or SILENCE
 
 
 def vlmevalkit(prediction: str, options: Sequence[str]) -> str:

@@ -33,6 +33,9 @@ SECONDS = 120.0
 DRAWN = 8
 """Prompts that are asked before the first step."""
 FAR = 0.2
+UNSEEN = 3
+"""Steps that may go by without the trainer's own figure."""
+FIGURE = "sampling/sampling_logp_difference/mean"
 URL = "MEDGR2_TRAINING__SAMPLER_URL"
 
 
@@ -164,12 +167,27 @@ def compare(policy: Path, drawn: Sequence[Drawn]) -> Parity:
 
 
 def parity_watch(tolerance: Tolerance) -> Any:
-    """For a trainer whose replies a server samples: it ends when they drift apart, before such a model is saved."""
+    """For a trainer whose replies a server samples: it ends when they drift apart, before such a model is saved, and
+    when nobody can tell whether they do."""
     from transformers import TrainerCallback
 
     class ParityWatch(TrainerCallback):
+        unseen = 0
+
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-            apart = (logs or {}).get("sampling/sampling_logp_difference/mean")
+            if "loss" not in (logs or {}):  # the sum of the whole training, which is of no step
+                return
+            apart = logs.get(FIGURE)
+            self.unseen = 0 if apart is not None else self.unseen + 1
+            if self.unseen == UNSEEN:
+                raise NightStoppedError(
+                    f"for {UNSEEN} steps the trainer has not told how far the server that samples and the model that "
+                    f"is trained are apart: {FIGURE} is missing from what it logs",
+                    where=f"step {state.global_step}",
+                    kept="the checkpoints before it",
+                    next_command="train with the release of TRL that constraints.txt names and its importance sampling "
+                    "correction on, or with the sampler transformers",
+                )
             if apart is not None and not apart <= tolerance.mean:
                 raise NightStoppedError(
                     f"after step {state.global_step} the server that samples and the model that is trained differ by "

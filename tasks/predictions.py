@@ -30,7 +30,7 @@ class Written:
 
 
 def write(lake: Lake, rows: Sequence[Row], folder: Path, *, form: str, model: Row, on: str) -> Written:
-    """The prediction is the letter, or the words, that we read; where we read none, the reply as it came."""
+    """The prediction is the reply as it came, without thoughts and marks: whoever scores it reads it anew."""
     if form not in _FORMS:
         raise UsageError(f"no layout of predictions {form!r}", next_command=f"--format {', '.join(_FORMS)}")
     name, text = _FORMS[form]
@@ -65,7 +65,7 @@ def _vlmevalkit(rows: Sequence[Row]) -> str:
                 "answer": row["key"],
                 "category": row["modality"],
                 "l2-category": row["question_type"],
-                "prediction": said(row["reply"], row["answer"]),
+                "prediction": said(row["reply"]),
                 "item_id": row["item_id"],
             }
         )
@@ -83,7 +83,7 @@ def _lmms_eval(rows: Sequence[Row]) -> str:
             "doc": {**doc, "answer": row["key"]},
             "target": row["key"],
             "resps": [[row["reply"] or ""]],
-            "filtered_resps": [said(row["reply"], row["answer"])],
+            "filtered_resps": [said(row["reply"])],
             "exact_match": float(row["correct"]),
         }
         lines.append(json.dumps(sample, ensure_ascii=False) + "\n")

@@ -8,6 +8,7 @@ import pytest
 from documented_scorers import reference_vlmevalkit
 
 from medgr2.models.other_scorers import NOTHING, SILENCE, lmms_eval, lmms_eval_credit, said, vlmevalkit
+from medgr2.models.prompts import parse_answer
 
 OPTIONS = ("CT", "MRI", "OCT", "X-Ray")
 
@@ -46,12 +47,32 @@ def test_a_drawn_letter_counts_what_it_gets_on_average() -> None:
 
 @pytest.mark.parametrize("letter", ["A", "B", "C", "D"])
 def test_a_letter_that_we_read_everybody_reads(letter: str) -> None:
-    told = said(f"<think>an odd thought: A, B or C.</think><answer>{letter}</answer>", letter)
-    assert told == vlmevalkit(told, OPTIONS) == lmms_eval(told, OPTIONS) == letter
+    for reply in (
+        f"<think>an odd thought: A, B or C.</think><answer>{letter}</answer>",
+        f"<answer> {letter}</answer>\n<think>not A, B or C</think>",
+    ):
+        told = said(reply)
+        assert told == vlmevalkit(told, OPTIONS) == lmms_eval(told, OPTIONS) == letter
+
+
+@pytest.mark.parametrize(
+    ("reply", "told", "kit", "lmms"),
+    [
+        ("<answer>B</answer><answer>C</answer>", "B C", NOTHING, "C"),
+        ("<answer>(B) it is</answer>", "(B) it is", "B", "B"),
+        ("It is B.", "It is B.", "B", "B"),
+        ("<think>B, for it is so", "B, for it is so", NOTHING, None),
+        ("<answer>E</answer>", "E", NOTHING, None),
+    ],
+)
+def test_what_we_can_not_read_is_theirs_to_read(reply: str, told: str, kit: str, lmms: str | None) -> None:
+    assert parse_answer(reply, len(OPTIONS)) is None
+    assert said(reply) == told
+    assert (vlmevalkit(told, OPTIONS), lmms_eval(told, OPTIONS)) == (kit, lmms)
 
 
 def test_silence_has_a_word() -> None:
-    assert said("", None) == said(None, None) == said("  ", None) == SILENCE
+    assert said("") == said(None) == said("  ") == said("<think>only so</think><answer></answer>") == SILENCE
 
 
 def test_on_any_text_it_is_the_documented_rule() -> None:

@@ -27,7 +27,9 @@ from medgr2.models.prompts import GENERATE_EMBEDDED, generating_text, load_promp
 from medgr2.models.sampling import Sampling, sampling
 from medgr2.models.sampling_parity import (
     DRAWN,
+    FIGURE,
     TOLERANCES,
+    UNSEEN,
     Drawn,
     Tolerance,
     compare,
@@ -159,10 +161,20 @@ def test_pictures_stay_on_this_machine(asked: list[tuple[Path, str]]) -> None:
 def test_a_server_that_drifts_away_ends_the_training() -> None:
     watch, state = parity_watch(TOLERANCES["bfloat16"]), SimpleNamespace(global_step=7)
     watch.on_log(None, state, None, logs={"loss": 1.0})
-    watch.on_log(None, state, None, logs={"sampling/sampling_logp_difference/mean": 0.01})
+    watch.on_log(None, state, None, logs={"loss": 1.0, FIGURE: 0.01})
     for apart in (0.3, math.nan):
         with pytest.raises(NightStoppedError, match="after step 7"):
-            watch.on_log(None, state, None, logs={"sampling/sampling_logp_difference/mean": apart})
+            watch.on_log(None, state, None, logs={"loss": 1.0, FIGURE: apart})
+
+
+def test_a_trainer_that_does_not_tell_how_far_apart_they_are_is_ended() -> None:
+    watch, state = parity_watch(TOLERANCES["bfloat16"]), SimpleNamespace(global_step=9)
+    step, blind = {"loss": 1.0, FIGURE: 0.01}, {"loss": 1.0}
+    for logs in (*[blind] * (UNSEEN - 1), step, *[blind] * (UNSEEN - 1), {"train_loss": 1.0}, {"train_loss": 1.0}):
+        watch.on_log(None, state, None, logs=logs)
+    with pytest.raises(NightStoppedError, match=f"for {UNSEEN} steps .* {FIGURE} is missing") as ended:
+        watch.on_log(None, state, None, logs=blind)
+    assert "sampler transformers" in ended.value.next_command
 
 
 def test_vllm_is_off_by_default_and_needs_what_it_needs(

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 
 from medgr2.models.measures import Answer, mean_of
-from medgr2.models.paired import tail
 from medgr2.models.paired_means import flip_images
-from medgr2.schemas.cycle_reports import Gain
+from medgr2.models.slices import slices_of
+from medgr2.schemas.cycle_reports import Gain, SliceFall
 from medgr2.schemas.errors import DataError
-
-SLICE_MINIMUM = 30
 
 
 class Rule(BaseModel):
@@ -23,10 +21,12 @@ class Rule(BaseModel):
     alpha: float = 0.05
     """Largest p of the paired test at which the candidate counts as better; over all looks at a held-out version, see
     `alpha_ledger`."""
-    slice_margin: float = 0.05
-    """A modality or question type may not fall by more than this ..."""
+    slice_margin: float = 0.15
+    """Non-inferiority: of each modality and question type it has to be shown that it did not fall by more than this."""
+    slice_harm: float = 0.05
+    """And none may fall by more than this where that is no chance: with many items the stricter of the two."""
     slice_alpha: float = 0.1
-    """... unless a paired one-sided test says that so large a fall is chance."""
+    """One-sided level of both."""
     sight: float = 0.05
     """With the picture the candidate must be better than without it by at least this."""
 
@@ -39,6 +39,7 @@ class Decision(BaseModel):
     promote: bool
     reasons: tuple[str, ...]
     gain: Gain | None = None
+    slices: tuple[SliceFall, ...] = ()
 
 
 def decide(
@@ -65,9 +66,10 @@ def decide(
         reasons.append(f"not better: {won}")
     elif gain.p_value > most:
         reasons.append(f"not clearly better: {won}, p = {gain.p_value:.3g} > {most:.3g}")
-    reasons += _fallen(pairs, rule)
-    good = (f"better: {won}, p = {gain.p_value:.3g}",)
-    return Decision(promote=not reasons, reasons=tuple(reasons) or good, gain=gain)
+    slices = slices_of(pairs, rule.slice_alpha)
+    reasons += fallen(slices, rule)
+    good = (f"better: {won}, p = {gain.p_value:.3g}", *_untold(slices))
+    return Decision(promote=not reasons, reasons=tuple(reasons) or good, gain=gain, slices=tuple(slices))
 
 
 def gain_of(pairs: Sequence[tuple[Answer, Answer]], seed: int = 0) -> Gain:
@@ -98,19 +100,25 @@ def _paired(candidate: Sequence[Answer], champion: Sequence[Answer]) -> list[tup
     return [(mine[i], theirs[i]) for i in sorted(mine)]
 
 
-def _fallen(pairs: Sequence[tuple[Answer, Answer]], rule: Rule) -> list[str]:
-    fallen = []
-    slices = sorted({a.modality for a, _ in pairs}) + sorted({a.question_type for a, _ in pairs})
-    for name in slices:
-        inside = [(a, b) for a, b in pairs if name in (a.modality, a.question_type)]
-        if len(inside) < SLICE_MINIMUM:
+def fallen(slices: Sequence[SliceFall], rule: Rule) -> list[str]:
+    """Slices that are shown to have fallen, and those that are not shown to have not."""
+    reasons = []
+    for one in slices:
+        if one.most is None or one.p_value is None:
             continue
-        wins = sum(1 for a, b in inside if a.correct and not b.correct)
-        losses = sum(1 for a, b in inside if b.correct and not a.correct)
-        fall = (losses - wins) / len(inside)
-        if fall > rule.slice_margin and tail(wins, wins + losses) <= rule.slice_alpha:
-            fallen.append(f"worse on {name}: {fall:+.3f} lost over {len(inside)} items")
-    return fallen
+        if one.fall > rule.slice_harm and one.p_value <= rule.slice_alpha:
+            reasons.append(f"worse on {one.name}: {one.fall:+.3f} lost over {one.n} items")
+        elif one.most > rule.slice_margin:
+            reasons.append(
+                f"not shown to hold on {one.name}: {one.fall:+.3f} lost over {one.n} items, and a fall of "
+                f"{one.most:.3f} is not ruled out (limit {rule.slice_margin:g})"
+            )
+    return reasons
+
+
+def _untold(slices: Sequence[SliceFall]) -> list[str]:
+    few = [f"{one.name} ({one.n} items)" for one in slices if one.most is None]
+    return [f"too few to tell of {', '.join(few)}"] if few else []
 
 
 def _share(answers: Sequence[Answer]) -> float:

@@ -71,6 +71,24 @@ class Level(BaseModel):
         return f"look {self.look} at {heldout}: level {self.level:.3g}, spent {self.spent:.3g} of {self.alpha:g}"
 
 
+class SliceFall(BaseModel):
+    """A modality or a question type: share of its items that the candidate loses less the share that it wins."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    n: int
+    fall: float
+    most: float | None
+    """The largest fall that the items do not rule out, one-sided at the gate's level; None: too few items to tell."""
+    p_value: float | None
+    """One-sided: that so large a fall is chance."""
+
+    def text(self) -> str:
+        most = "too few to tell" if self.most is None else f"at most {self.most:+.3f}"
+        return f"{self.name}: fall {self.fall:+.3f}, {most}, over {self.n} items"
+
+
 class Exam(BaseModel):
     """What the held-out set said of a candidate and of the model it has to beat."""
 
@@ -86,6 +104,7 @@ class Exam(BaseModel):
     reasons: tuple[str, ...]
     gain: Gain | None = None
     level: Level | None = None
+    slices: tuple[SliceFall, ...] = ()
 
     def line(self) -> str:
         before = self.champion.text() if self.champion else "none"

@@ -69,6 +69,7 @@ def sit(workspace: Workspace, night: Night, candidate_id: str, announce: Announc
         reasons=decision.reasons,
         gain=decision.gain,
         level=look.told(),
+        slices=decision.slices,
     )
 
 
@@ -76,6 +77,12 @@ def open_question(workspace: Workspace, candidate_id: str, exam: Exam) -> bool:
     """Whether the candidate passed and nobody has moved it yet."""
     moves = Registry(workspace.store, workspace.lake).history(Role.POLICY)
     return exam.decision == PASSED and not any(move.model_id == candidate_id for move in moves)
+
+
+def unasked(exam: Exam, later: str) -> Exam:
+    """It stays passed: whoever runs the same loop where somebody can be asked is asked still."""
+    why = f"the champion is kept for now: nobody could be asked, without a terminal or a Prefect server; {later}"
+    return exam.model_copy(update={"reasons": (*exam.reasons, why)})
 
 
 def settle(workspace: Workspace, night: Night, candidate_id: str, exam: Exam, approval: Approval | None = None) -> Exam:

@@ -73,12 +73,54 @@ def test_better_overall_but_worse_on_a_slice_is_not_promoted() -> None:
     assert d.reasons == ("worse on MRI: +0.400 lost over 40 items",)
 
 
-def test_a_small_slice_can_not_veto() -> None:
-    def rows(ct: int, mri: int) -> list[Answer]:
-        wide = [Answer(f"c{n}", f"c{n}", "CT", "q", n < ct, True) for n in range(300)]
-        return wide + [Answer(f"m{n}", f"m{n}", "MRI", "q", n < mri, True) for n in range(29)]
+def slices(wins: int, losses: int, n: int, others: int = 300) -> tuple[list[Answer], list[Answer]]:
+    """A candidate that gains 90 of CT, and this of MRI."""
 
-    assert decide(rows(290, 10), rows(200, 29), blank=rows(50, 1)).promote
+    def rows(ct: int, mri: list[bool]) -> list[Answer]:
+        wide = [Answer(f"c{i}", f"c{i}", "CT", "q", i < ct, True) for i in range(others)]
+        return wide + [Answer(f"m{i}", f"m{i}", "MRI", "q", right, True) for i, right in enumerate(mri)]
+
+    rest = [True] * (n - wins - losses)
+    return (
+        rows(290, [True] * wins + [False] * losses + rest),
+        rows(200, [False] * wins + [True] * losses + rest),
+    )
+
+
+def test_a_fall_that_can_not_be_ruled_out_stops_it_though_it_may_be_chance() -> None:
+    candidate, champion = slices(3, 6, 40)
+    d = decide(candidate, champion, blank=[])
+    assert not d.promote
+    (reason,) = d.reasons
+    assert reason.startswith("not shown to hold on MRI: +0.075 lost over 40 items, and a fall of 0.1")
+    assert reason.endswith("is not ruled out (limit 0.15)")
+    assert decide(*slices(3, 5, 40), blank=[]).promote, "one lost less, and it is"
+    assert [(one.name, one.n) for one in d.slices] == [("CT", 300), ("MRI", 40), ("q", 340)]
+
+
+def test_with_many_items_a_small_fall_that_is_no_chance_stops_it() -> None:
+    d = decide(*slices(0, 60, 1000), blank=[])
+    assert d.reasons == ("worse on MRI: +0.060 lost over 1000 items",), "it is within the margin, and still a fall"
+
+
+def test_of_too_few_items_nothing_is_told_and_that_is_said() -> None:
+    d = decide(*slices(0, 19, 29), blank=[])
+    assert d.promote
+    assert d.reasons[1:] == ("too few to tell of MRI (29 items)",)
+
+
+def test_an_exam_like_that_of_the_demo_can_still_promote() -> None:
+    """300 items, eight modalities, five types; 27 won and 9 lost: six points better."""
+    gains = np.zeros(300, dtype=int)
+    gains[np.random.default_rng(3).permutation(300)[:36]] = [1] * 27 + [-1] * 9
+
+    def rows(right: np.ndarray) -> list[Answer]:
+        return [Answer(f"i{n}", f"i{n}", f"m{n % 8}", f"t{n % 5}", bool(ok), True) for n, ok in enumerate(right)]
+
+    d = decide(rows(gains >= 0), rows(gains <= 0), blank=[], level=0.025)
+    assert d.promote
+    assert len(d.slices) == 13
+    assert all(one.most is not None and one.most < 0.15 for one in d.slices)
 
 
 def test_a_model_that_does_not_look_is_not_promoted_even_as_the_first() -> None:
@@ -104,7 +146,7 @@ def test_questions_of_one_image_are_no_independent_witnesses() -> None:
             answers([bool(c) for c in theirs], each=10),
             blank=answers([False] * 450, each=10),
             level=0.025,
-            rule=Rule(slice_margin=1.0),
+            rule=Rule(slice_margin=1.0, slice_harm=1.0),
         ).promote
     assert promoted <= 200 * 0.0125 + 4 * math.sqrt(200 * 0.0125)
 

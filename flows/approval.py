@@ -6,6 +6,7 @@ Counts, intervals and ids only: nothing of a patient is shown, and nothing of on
 from __future__ import annotations
 
 import contextlib
+import select
 import sys
 import threading
 from collections.abc import Iterator
@@ -46,25 +47,22 @@ class PromotionForm(RunInput):
     comment: str = Field(default="", max_length=1000, description="Kept too. Nothing of a patient, please.")
 
 
-def ask_person(workspace: Workspace, night: Night, candidate: str, exam: Exam, hours: float) -> Approval:
-    """The answer, asked for once; the champion stays where nobody answers in time, or nobody can be asked."""
+def ask_person(workspace: Workspace, night: Night, candidate: str, exam: Exam, hours: float) -> Approval | None:
+    """The answer, asked for once; the champion stays where nobody answers in time. None where nobody can be asked: the
+    question stays open, its time does not run, and the same loop with a terminal or a server asks it."""
     desk = ApprovalDesk(workspace.store, candidate=candidate, champion=night.champion_id, heldout=exam.heldout)
-    later = f"medgr2 promote {candidate[:12]} takes it still"
     if (said := desk.said() or _answered_before(desk)) is not None:
         return said
+    if not (_has_server() or _has_terminal()):
+        return None
     deadline = desk.asked_at() + timedelta(hours=hours)
-    if _left(deadline) <= 0:
-        return desk.answer(_nobody(_late(hours, later)))
-    if _has_server():
-        return desk.answer(_by_form(desk, night, candidate, exam, deadline) or _nobody(_late(hours, later)))
-    if _has_terminal():
-        return desk.answer(_at_the_terminal(night, candidate, exam))
-    # Not kept as an answer: the same loop at a terminal, or with a server, may ask.
-    return _nobody(f"nobody could be asked, without a terminal or a Prefect server; {later}")
+    ask = _by_form if _has_server() else _at_the_terminal
+    said = ask(desk, night, candidate, exam, deadline) if _left(deadline) > 0 else None
+    return desk.answer(said or _nobody(f"nobody answered within {hours:g} h; {later(candidate)}"))
 
 
-def _late(hours: float, later: str) -> str:
-    return f"nobody answered within {hours:g} h; {later}"
+def later(candidate: str) -> str:
+    return f"medgr2 promote {candidate[:12]} takes it still"
 
 
 def _by_form(desk: ApprovalDesk, night: Night, candidate: str, exam: Exam, deadline: datetime) -> Approval | None:
@@ -135,12 +133,32 @@ def _take_down(run_id: str) -> None:
             client.set_flow_run_state(UUID(run_id), Cancelled(message="asked again by a later run"), force=True)
 
 
-def _at_the_terminal(night: Night, candidate: str, exam: Exam) -> Approval:
+def _at_the_terminal(
+    desk: ApprovalDesk, night: Night, candidate: str, exam: Exam, deadline: datetime
+) -> Approval | None:
+    del desk
     click.echo("\n" + description(night, candidate, exam))
-    approve = click.confirm("Make it the champion?", default=False)
-    name = click.prompt("Your name", type=str)
-    comment = click.prompt("Comment", type=str, default="", show_default=False)
+    click.echo(f"Without an answer until {deadline:%Y-%m-%d %H:%M} UTC the champion is kept.")
+    try:
+        approve = _typed("Make it the champion? [y/N]: ", deadline).lower() in ("y", "yes")
+        name = ""
+        while not name:
+            name = _typed("Your name: ", deadline)
+        comment = _typed("Comment: ", deadline)
+    except TimeoutError:
+        click.echo("")
+        return None
     return Approval(approve=approve, by=name[:200], comment=comment[:1000], at=datetime.now(UTC))
+
+
+def _typed(question: str, deadline: datetime) -> str:
+    """A line of the terminal, which hands over one at a time: nothing lies in a buffer that is not waited for."""
+    click.echo(question, nl=False)
+    if not select.select([sys.stdin], [], [], max(0.0, _left(deadline)))[0]:
+        raise TimeoutError
+    if not (line := sys.stdin.readline()):
+        raise click.Abort  # the terminal is gone: the question stays as it was, for the next run
+    return line.strip()
 
 
 def description(night: Night, candidate: str, exam: Exam) -> str:
@@ -155,8 +173,17 @@ def description(night: Night, candidate: str, exam: Exam) -> str:
         f"- with a grey picture {exam.blind:.3f}" if exam.blind is not None else "",
         f"- with another patient's picture {exam.swapped:.3f}" if exam.swapped is not None else "",
         f"- {level.text(exam.heldout)}" if level else "",
+        *_slices(exam),
     )
     return "\n".join(filter(None, lines))
+
+
+def _slices(exam: Exam) -> list[str]:
+    """The one that may have fallen most, and those that nothing is known of."""
+    told = [one for one in exam.slices if one.most is not None]
+    nearest = max(told, key=lambda one: one.most or 0.0, default=None)
+    few = [f"- {one.text()}" for one in exam.slices if one.most is None]
+    return ([f"- nearest to a fall: {nearest.text()}"] if nearest else []) + few
 
 
 def _has_server() -> bool:

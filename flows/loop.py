@@ -8,7 +8,7 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from medgr2.flows.approval import ask_person
+from medgr2.flows.approval import ask_person, later
 from medgr2.flows.cycle_records import told
 from medgr2.flows.refresh import BatchRefusedError, announce, data_refresh
 from medgr2.infra.workspace import Workspace, open_workspace
@@ -70,10 +70,17 @@ def turn(parameters: LoopParameters, cycle: int) -> CycleReport:
             "cpu_seconds": cpu_seconds() - before if workspace.settings.compute.mode == "inline" else None,
         }
     )
-    if report.exam is not None or parameters.refresh.score.reviewer == "phantoms":
-        # Where people review, a cycle that published nothing yet waits for their verdicts and is lived again.
+    if _finished(parameters, report):
         workspace.store.create(record, report.model_dump_json().encode())
     return report
+
+
+def _finished(parameters: LoopParameters, report: CycleReport) -> bool:
+    """Not yet where people review and nothing was published, and not where nobody could be asked about the candidate:
+    that cycle waits for them and is lived again."""
+    if report.exam is not None:
+        return report.exam.decision != promotion.PASSED
+    return parameters.refresh.score.reviewer == "phantoms"
 
 
 def _given(workspace: Workspace) -> list[str]:
@@ -166,6 +173,8 @@ def promote(night: Night, candidate: str, exam: Exam, parameters: LoopParameters
     approval = None
     if parameters.approval == "person" and promotion.open_question(open_workspace(), candidate, exam):
         approval = ask_person(open_workspace(), night, candidate, exam, parameters.approval_hours)
+        if approval is None:
+            return promotion.unasked(exam, later(candidate))
     return settle(night, candidate, exam, approval)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,20 @@ from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.models.alarms import figures
 from medgr2.models.precision import wilson
 from medgr2.models.registry import Registration, Registry
+from medgr2.schemas.approvals import Approval
 from medgr2.schemas.cycle_reports import Accuracy, CycleReport, Exam, Gain, NightReport, RewardTrial
 from medgr2.schemas.errors import DataError
 from medgr2.schemas.parameters import LoopParameters
 from medgr2.schemas.reports import AppraisalReport, AuditedShare, DatasetVersion, GenerateReport, Plan, PublishReport
 from medgr2.schemas.stopping import Spent
 from medgr2.schemas.vocabulary import Role
+from medgr2.tasks import promotion
+from medgr2.tasks.night import Night
+
+NIGHT = Night(
+    run="loop/1", dataset="loop", base_id="a" * 64, base="a" * 64, generator="a" * 64, scorer="a" * 64,
+    champion_id=None, images="0" * 64, history=None,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -107,6 +117,30 @@ def test_where_people_review_a_cycle_that_waits_for_them_is_the_last(
     assert len(loop.closed_loop.fn(by_people)) == 3
     assert cycles == [1, 2, 3]
     assert not list(workspace.store.list("cycles/"))
+
+
+def test_a_cycle_whose_candidate_nobody_could_be_asked_about_is_lived_again_and_asks(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = exam_of(0.01).model_copy(update={"decision": "passed", "reasons": ("better",)})
+    by_a_person = LoopParameters(approval="person")
+    monkeypatch.setattr(loop, "ask_person", lambda *_: None)
+    open_still = loop.promote(NIGHT, "b" * 64, passed, by_a_person)
+    assert open_still.decision == "passed"
+    assert open_still.reasons[1].endswith(f"medgr2 promote {'b' * 12} takes it still")
+    cycles = lived(monkeypatch, exam=open_still)
+    for _ in range(2):
+        loop.turn(by_a_person, 1)
+    assert cycles == [1, 1]
+    refused = Approval(approve=False, by="Dr. B", at=datetime.now(UTC))
+    monkeypatch.setattr(loop, "ask_person", lambda *_: refused)
+    monkeypatch.setattr(loop, "settle", functools.partial(promotion.settle, workspace))
+    answered = loop.promote(NIGHT, "b" * 64, passed, by_a_person)
+    assert (answered.decision, answered.reasons[-1]) == ("champion kept", "not approved by Dr. B")
+    cycles = lived(monkeypatch, exam=answered)
+    for _ in range(2):
+        loop.turn(by_a_person, 1)
+    assert cycles == [1], "an answer is history"
 
 
 def exam_of(low: float) -> Exam:

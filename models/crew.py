@@ -80,7 +80,8 @@ def train_together(
         resume=how.resume,
         grader=_service(grade).told() if grade is not None else {},
     )
-    with _handed_over(job, folder), Keeping(scratch, how, settings.checkpoint_every) as keeping, notice.heeded():
+    keeping = Keeping(scratch, how, settings.checkpoint_every)
+    with _handed_over(job, folder), notice.heeded():
         status = _worked(folder, how, keeping)
         if (out / RECORD).is_file():
             return dict(json_of(out / RECORD))

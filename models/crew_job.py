@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import traceback
 from collections.abc import Sequence
@@ -106,10 +107,13 @@ def write_private(path: Path, text: str) -> None:
 
 
 def last_error(log: Path) -> str:
-    """The class of the last exception that a process printed; its text may quote what it was given."""
+    """The class of the last exception that a process printed, or how the launcher says that one ended. The text of an
+    exception may quote what it was given, and is not told."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
     names = [line.partition(":")[0].rpartition(".")[2] for line in lines]
-    return next((name for name in reversed(names) if name.isidentifier() and name.endswith(("Error", "Exit"))), "")
+    said = [name for name in names if name.isidentifier() and name.endswith("Error") and name != "ChildFailedError"]
+    ended = [found.group(1) for line in lines if (found := re.match(r"\s*exitcode\s*:\s*(-?\d+)", line))]
+    return said[-1] if said else f"one with exit code {ended[-1]}" if ended else ""
 
 
 def json_of(path: Path) -> Any:

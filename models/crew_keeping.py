@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+import threading
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from medgr2.infra import notice
 from medgr2.models.care import Care
@@ -26,19 +26,12 @@ class Keeping:
         self._scratch, self._how = scratch, how
         self._watch = Watch(how.stall_seconds, how.grace_seconds)
         self._keep = keeper(how, self._watch, every)
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="keeping")
-        self._under_way: Future[None] | None = None
+        self._under_way: threading.Thread | None = None
         if (found := latest_checkpoint(scratch)) is not None:
             self._watch.saved = step_of(found)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
     def look(self) -> None:
-        if self._under_way is not None and not self._under_way.done():
+        if self._under_way is not None and self._under_way.is_alive():
             return
         found = latest_checkpoint(self._scratch)
         if found is None or step_of(found) <= self._watch.saved:
@@ -50,7 +43,11 @@ class Keeping:
             shutil.copytree(found, held, copy_function=os.link)
         except OSError:
             return  # it was too old to be kept, and has gone
-        self._under_way = self._pool.submit(self._store, held, self._watch.saved)
+        # A daemon: a store that does not answer must not keep the process from ending.
+        self._under_way = threading.Thread(
+            target=self._store, args=(held, self._watch.saved), name="keeping", daemon=True
+        )
+        self._under_way.start()
 
     def finish(self) -> None:
         """Of those who trained nobody is left. What they saved last is stored as well, if there is time for it."""
@@ -62,15 +59,15 @@ class Keeping:
         return f"the checkpoint of step {self._watch.saved}" if self._watch.saved else "no step: it had just begun"
 
     def _store(self, held: Path, step: int) -> None:
-        try:
+        # The scratch folder goes when the model is there, and what is kept of it is not needed any more.
+        with contextlib.suppress(FileNotFoundError):
             self._keep(held, step, _history(held))
-        finally:
-            shutil.rmtree(held, ignore_errors=True)
+        shutil.rmtree(held, ignore_errors=True)
 
     def _wait(self) -> None:
         if self._under_way is not None:
             left = max(0.0, self._how.grace_seconds - notice.age()) if notice.given() else self._how.stall_seconds
-            wait([self._under_way], timeout=left)
+            self._under_way.join(left)
 
 
 def _history(checkpoint: Path) -> list[dict[str, Any]]:

@@ -59,9 +59,9 @@ class Machine:
         self.said, _ = driver.communicate(timeout=DEADLINE_SECONDS)
         return driver.returncode
 
-    def artifact(self) -> str:
+    def artifact(self, **more: str) -> str:
         """Of the training, run to its end."""
-        assert self.end(self.start()) == 0, self.errors.read_text()[-2000:]
+        assert self.end(self.start(**more)) == 0, self.errors.read_text()[-2000:]
         return str(json.loads(self.said)["value"]["artifact"])
 
     def steps(self) -> list[int]:
@@ -186,3 +186,36 @@ def test_in_a_worker_of_ray_as_well(tmp_path: Path, undisturbed: dict[str, str])
     shutil.rmtree(first.cache)
     second = Machine(tmp_path / "second", "sft", root=first.root)
     assert second.artifact() == undisturbed["sft"]
+
+
+def test_several_processes_heed_notice_end_with_their_parent_and_give_the_bytes_of_an_undisturbed_crew(
+    tmp_path: Path, undisturbed: dict[str, str]
+) -> None:
+    """Told to stop on one machine, killed on another, which has the stored checkpoint only, and run a third time."""
+    two = {"MEDGR2_TRAINING__PROCESSES": "2"}
+    first = Machine(tmp_path / "first", "sft")
+    driver = first.start(TEST_PAUSE="0.7", **two)
+    wait_until("the step after a checkpoint", lambda: beats(first) >= 4)
+    driver.terminate()
+    assert first.end(driver) == ExitCode.INTERRUPTED, first.errors.read_text()[-2000:]
+    last = first.steps()[-1]
+    assert f"after step {last} of 6" in first.errors.read_text()
+    assert first.stored()[-1] == last < 6
+    assert not list(first.cache.glob("training/*/*/*.crew"))
+    shutil.rmtree(first.cache)
+
+    second = Machine(tmp_path / "second", "sft", root=first.root)
+    driver = second.start(TEST_PAUSE="0.7", **two)
+    wait_until("its first step", lambda: beats(second) >= 2)
+    family = children(driver.pid)
+    assert len(family) >= 3, "a launcher and two that train"
+    assert list(second.cache.glob("training/*/*/*.crew"))
+    driver.kill()
+    assert second.end(driver) == -signal.SIGKILL
+    wait_until("the end of all of them", lambda: not alive(family))
+    assert not list(second.cache.glob("training/*/*/*.crew")), "rows lie about"
+
+    # Another number of processes is another training.
+    assert second.end(second.start()) == ExitCode.SETTINGS
+    assert "processes was 2, is 1" in second.errors.read_text()
+    assert second.artifact(**two) == Machine(tmp_path / "whole", "sft").artifact(**two) != undisturbed["sft"]

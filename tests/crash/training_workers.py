@@ -14,6 +14,7 @@ from PIL import Image
 
 from medgr2.infra.opening import open_store
 from medgr2.infra.settings import Settings
+from medgr2.models import crew
 from medgr2.models.grpo import GrpoSettings, Prompt, train_grpo
 from medgr2.models.judging import Claim
 from medgr2.models.reward_training import RewardExample, RewardSettings, train_reward
@@ -62,13 +63,14 @@ class Trains:
     def _one(self, cell: Cell) -> Outcome:
         shown = pictures(Path(self._settings.storage.root) / "pictures")
         work = (self._job["method"], shown)
-        Watch.beat = _slow(Watch.beat)  # type: ignore[method-assign]
+        Watch.beat = slow(Watch.beat)  # type: ignore[method-assign]
+        crew.MEMBER = "slow_member"
         store = open_store(self._settings.storage)
         return train_once(cell, self._settings, store, lambda: lambda out: train(*work, out, self._job["settings"]))
 
 
-def _slow(beat: Callable[[Watch], None]) -> Callable[[Watch], None]:
-    def slow(watch: Watch) -> None:
+def slow(beat: Callable[[Watch], None]) -> Callable[[Watch], None]:
+    def slowly(watch: Watch) -> None:
         beat(watch)
         with Path(os.environ[BEATS]).open("a") as log:
             log.write(f"{os.getpid()}\n")
@@ -78,4 +80,4 @@ def _slow(beat: Callable[[Watch], None]) -> Callable[[Watch], None]:
         if beats >= int(os.environ.get("TEST_FROM", "0")):
             time.sleep(float(os.environ.get("TEST_PAUSE", "0")))
 
-    return slow
+    return slowly

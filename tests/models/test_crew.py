@@ -147,8 +147,16 @@ def grader() -> Iterator[Grader]:
 def test_grpo_is_shared_with_its_grader_and_its_micro_batches(
     pictures: list[Path], tmp_path: Path, grader: Grader
 ) -> None:
+    # At this temperature replies differ in length as well: who has ended one has to wait for the others.
     settings = GrpoSettings(
-        steps=2, prompts=1, generations=4, accumulation=2, learning_rate=1e-3, reward="paper", grader="d" * 64
+        steps=2,
+        prompts=1,
+        generations=4,
+        accumulation=2,
+        temperature=2.0,
+        learning_rate=1e-3,
+        reward="paper",
+        grader="d" * 64,
     )
     prompts = [
         Prompt(p, ASK, "ABCD"[i % 4], 4, 0.9, question="Q", choices=("a", "b", "c", "d"))
@@ -159,8 +167,8 @@ def test_grpo_is_shared_with_its_grader_and_its_micro_batches(
         with pytest.raises(UsageError, match="a service that each can reach"):
             train_grpo(BASE, prompts, tmp_path / "other", settings, lambda claims: [0.5] * len(claims))
     assert (record["method"], record["processes"]) == ("grpo", 2)
-    # Two steps of two processes, each with one micro-batch of four replies.
-    assert len(Marks.asked) == 4
+    # Two steps of two processes, each with one micro-batch of four replies, of which some can be read.
+    assert 2 <= len(Marks.asked) <= 4
     assert max(Marks.asked) <= 4
     before, after = weights(BASE), weights(tmp_path / "model")
     assert any(not np.array_equal(before[name], after[name]) for name in before)
@@ -174,7 +182,7 @@ def test_processes_that_say_nothing_are_told_by_status_and_class(
     with under(Care(processes=2)), pytest.raises(NightStoppedError, match="ended with status 1") as stopped:
         train_sft(BASE, lessons(pictures), tmp_path / "model", ONE_STEP)
     assert "patient" not in str(stopped.value)
-    assert "Error" in stopped.value.what
+    assert stopped.value.what.endswith("ZeroDivisionError")
     assert not list(tmp_path.glob("*.crew"))
 
 
@@ -192,6 +200,8 @@ def test_what_one_of_them_raised_is_raised_here(tmp_path: Path) -> None:
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.iterdir())
     (tmp_path / "log").write_text("Traceback:\n  ValueError is near\ntorch.cuda.OutOfMemoryError: a report\nmore\n")
     assert last_error(tmp_path / "log") == "OutOfMemoryError"
+    (tmp_path / "log").write_text("x.ChildFailedError: \n  exitcode  : -9 (pid: 123)\n")
+    assert last_error(tmp_path / "log") == "one with exit code -9"
 
 
 @pytest.mark.parametrize(

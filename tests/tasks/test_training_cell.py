@@ -86,5 +86,6 @@ def test_a_training_on_a_gpu_asks_for_one_and_for_time_to_save(room: Any) -> Non
     for plan, gpus in ((SFT, 0), (gpu, 1)):
         work = training_request(train_recipe(plan, room.base), WORKER, "night").settled(room.settings).work()
         assert (work.resources.gpus, work.saves) == (gpus, True)
+    assert training_request(train_recipe(gpu, room.base), WORKER, "night", 4).resources.gpus == 4
     reward = reward_recipe(RewardPlan(settings=RewardSettings(device="cuda")), room.base)
     assert training_request(reward, "medgr2.tasks.reward_train:RewardTrainWorker", "night").resources.gpus == 1

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 
@@ -33,9 +34,17 @@ from medgr2.tasks import ablate_loop
 from medgr2.tasks.ablate_reward import SeedResult, one_seed
 from medgr2.tasks.stage import say_plan
 
-OfSeed = tuple[dict[str, Sat], float]
-"""What a seed's arms answered, and the CPU seconds of all of it."""
-KEPT_TABLE: TypeAdapter[OfSeed] = TypeAdapter(OfSeed)
+
+@dataclass(frozen=True)
+class OfSeed:
+    """What a seed's arms answered, and what all of it took: of several tries the CPU seconds are the last one's."""
+
+    sat: dict[str, Sat]
+    cpu_seconds: float
+    tries: int
+
+
+KEPT_TABLE = TypeAdapter(OfSeed)
 CANARIES = 120
 """More than a night has: their share is a number of the table."""
 
@@ -77,18 +86,22 @@ def loop_of_seed(settings: Settings, seed: int, arms: ablate_loop.Arms, heldout:
         world = embedded_world(settings, seed, parameters.world.images, heldout)
         given = [base_model(settings).revision, policy_model(settings).revision]
         # What is asked otherwise has nights of its own: they are named by their seed alone.
-        asked = digest_of([given, arms.parameters.lived, arms.images, arms.seed_steps, arms.grpo_in_sft_steps, heldout])
+        how = [arms.images, arms.seed_steps, arms.grpo_in_sft_steps, heldout]
+        asked = digest_of([given, arms.parameters.lived, *how, ablate_loop.codes()])
         inline = settings.model_copy(update={"compute": compute})
         workspace = _rooted(inline, world, f"loop-{asked[:12]}", parameters.run)
         record = f"ablations/tables/{asked}.json"
         if workspace.store.exists(record):
             return KEPT_TABLE.validate_json(workspace.store.get(record))
+        tries = 1 + sum(1 for _ in workspace.store.list(f"ablations/tries/{asked}/"))
+        workspace.store.create(f"ablations/tries/{asked}/{tries}", b"")
         table = ablate_loop.one_seed(
             ablate_loop.World(workspace, seed, lambda requests: ask_reviewer(world, requests), say_plan), arms
         )
     # What it cost is told as it was, however often the table is asked for.
-    workspace.store.create(record, KEPT_TABLE.dump_json((table, spent[0])))
-    return table, spent[0]
+    done = OfSeed(table, spent[0], tries)
+    workspace.store.create(record, KEPT_TABLE.dump_json(done))
+    return done
 
 
 def loop_parameters(seed: int, images: int, audits: int, tau: float, train: TrainParameters) -> LoopParameters:

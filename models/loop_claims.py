@@ -25,15 +25,22 @@ def _greedy(c: Contrast) -> str:
 
 
 def _sampled(c: Contrast) -> str:
-    return f"{100 * c.gain_avg:+.1f} points [{100 * c.avg_low:+.1f}, {100 * c.avg_high:+.1f}], p = {c.avg_p:.1e}"
+    if c.sampled is None:
+        return "not asked at temperature 1"
+    told = c.sampled
+    return f"{100 * told.gain:+.1f} points [{100 * told.low:+.1f}, {100 * told.high:+.1f}], p = {told.p_value:.1e}"
 
 
 def _both(c: Contrast) -> str:
     return f"greedy {_greedy(c)}; avg {_sampled(c)}"
 
 
+def _sampled_gain(c: Contrast, least: float, p_value: float) -> bool:
+    return c.sampled is not None and c.sampled.gain >= least and c.sampled.p_value < p_value
+
+
 def _improves(c: Contrast) -> bool:
-    return (c.gain > 0 and c.p_value < CLEAR) or (c.gain_avg > 0 and c.avg_p < CLEAR)
+    return (c.gain > 0 and c.p_value < CLEAR) or _sampled_gain(c, 0.0, CLEAR)
 
 
 START, TEACHER = "start", "base, which writes and judges"
@@ -47,12 +54,16 @@ ASKED = (
         FILTERED, OF_SEED, lambda c: c.gain >= 0.05 and c.p_value < CERTAIN, _greedy,
     ),
     Asked(
+        "filtered beats SFT(seed) with as many steps, p < .001",
+        FILTERED, SEED_LONG, lambda c: c.gain > 0 and c.p_value < CERTAIN, _greedy,
+    ),
+    Asked(
         "filtered beats unfiltered by 2 points, p < .001",
         FILTERED, UNFILTERED, lambda c: c.gain >= 0.02 and c.p_value < CERTAIN, _greedy,
     ),
     Asked(
         "filtered beats unfiltered by 10 points at temperature 1, p < .001",
-        FILTERED, UNFILTERED, lambda c: c.gain_avg >= 0.10 and c.avg_p < CERTAIN, _sampled,
+        FILTERED, UNFILTERED, lambda c: _sampled_gain(c, 0.10, CERTAIN), _sampled,
     ),
     Asked("filtered is within 1 point of the oracle filter", FILTERED, ORACLE, lambda c: c.gain >= -0.01, _greedy),
     Asked(

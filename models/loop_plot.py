@@ -35,16 +35,24 @@ def drawn(arms: Sequence[ArmRow], contrasts: Sequence[Contrast], command: str) -
             (-5, arm.greedy, arm.greedy_by_seed, GREEDY),
             (5, arm.avg, arm.avg_by_seed, SAMPLED),
         ):
+            if mean is None:
+                continue
             parts += [
                 f'<circle cx="{x(v):.1f}" cy="{y + shift}" r="2.5" fill="{colour}" opacity="0.45"/>' for v in seeds
             ]
             parts.append(f'<circle cx="{x(mean):.1f}" cy="{y + shift}" r="5" fill="{colour}"/>')
-        parts.append(f'<text x="{LEFT + WIDTH + 14}" y="{y + 4}">{arm.greedy:.3f} / {arm.avg:.3f}</text>')
+        parts.append(f'<text x="{LEFT + WIDTH + 14}" y="{y + 4}">{_numbers(arm)}</text>')
     below = TOP + ROW * len(arms) + 40
     for at, c in enumerate(contrasts):
-        line = f"{c.name}: {100 * c.gain:+.1f} greedy (p = {c.p_value:.1e}), {100 * c.gain_avg:+.1f} at temperature 1"
+        line = f"{c.name}: {100 * c.gain:+.1f} greedy (p = {c.p_value:.1e})"
+        if c.sampled is not None:
+            line += f", {100 * c.sampled.gain:+.1f} at temperature 1 (p = {c.sampled.p_value:.1e})"
         parts.append(f'<text x="12" y="{below + 18 * at}" font-size="12">{escape(line)}</text>')
     return "\n".join([*parts, "</svg>", ""])
+
+
+def _numbers(arm: ArmRow) -> str:
+    return f"{arm.greedy:.3f}" + (f" / {arm.avg:.3f}" if arm.avg is not None else "")
 
 
 def _tick(x: float, percent: int, rows: int) -> str:

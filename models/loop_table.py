@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from medgr2.models.measures import Answer
 from medgr2.models.paired_means import compare_sampled, flip_images
+from medgr2.schemas.evaluations import SampledGain
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class ArmRow(BaseModel):
     steps: int
     cpu_seconds: float
     greedy: float
-    avg: float
-    """Mean share of the answers at temperature 1 that are right."""
+    avg: float | None
+    """Mean share of the answers at temperature 1 that are right; None for an arm that was not asked so."""
     blank: float | None
     swapped: float | None
     greedy_by_seed: tuple[float, ...]
@@ -64,11 +65,8 @@ class Contrast(BaseModel):
     lost: int
     p_value: float
     """Two-sided, by exact sign flips of whole images: McNemar's, where each has one question."""
-    gain_avg: float
-    avg_low: float
-    avg_high: float
-    avg_by_seed: tuple[float, ...]
-    avg_p: float
+    sampled: SampledGain | None
+    """At temperature 1, where both were asked so."""
 
     @property
     def name(self) -> str:
@@ -95,7 +93,7 @@ class Table:
     def _row(self, name: str) -> ArmRow:
         sat = [seed[name] for seed in self.seeds]
         greedy = tuple(_share([a.correct for a in one.answers]) for one in sat)
-        avg = tuple(_avg(one.answers) for one in sat)
+        avg = tuple(_avg(one.answers) for one in sat if _sampled(one.answers))
         known = [one.valid for one in sat if one.valid is not None]
         return ArmRow(
             name=name,
@@ -106,7 +104,7 @@ class Table:
             steps=sat[0].steps,
             cpu_seconds=round(fmean(one.cpu_seconds for one in sat), 1),
             greedy=fmean(greedy),
-            avg=fmean(avg),
+            avg=fmean(avg) if avg else None,
             blank=_mean_share([one.blank for one in sat]),
             swapped=_mean_share([one.swapped for one in sat]),
             greedy_by_seed=greedy,
@@ -119,7 +117,7 @@ class Table:
         pairs = [list(zip(_sorted(a), _sorted(b), strict=True)) for a, b in zip(mine, theirs, strict=True)]
         won = sum(a.correct and not b.correct for seed in pairs for a, b in seed)
         lost = sum(b.correct and not a.correct for seed in pairs for a, b in seed)
-        sampled = compare_sampled([a for one in mine for a in one], [b for one in theirs for b in one])
+        ours, others = [a for one in mine for a in one], [b for one in theirs for b in one]
         by_seed = tuple(fmean(a.correct - b.correct for a, b in seed) for seed in pairs)
         return Contrast(
             arm=arm,
@@ -130,11 +128,7 @@ class Table:
             won=won,
             lost=lost,
             p_value=flip_images(pair for seed in pairs for pair in seed),
-            gain_avg=sampled.gain,
-            avg_low=sampled.low,
-            avg_high=sampled.high,
-            avg_by_seed=tuple(_avg(a) - _avg(b) for a, b in zip(mine, theirs, strict=True)),
-            avg_p=sampled.p_value,
+            sampled=compare_sampled(ours, others) if _sampled(ours) and _sampled(others) else None,
         )
 
 
@@ -150,6 +144,10 @@ def _own(answers: Sequence[Answer], seed: int) -> list[Answer]:
 
 def _sorted(answers: Sequence[Answer]) -> list[Answer]:
     return sorted(answers, key=lambda a: a.item_id)
+
+
+def _sampled(answers: Sequence[Answer]) -> bool:
+    return any(a.sampled for a in answers)
 
 
 def _share(right: Sequence[bool]) -> float:

@@ -1,6 +1,6 @@
 """`python -m medgr2_phantoms.base --out DIR`: build the tiny model and pre-train it on the clean site.
 
-With `--student`, the one that policies start from: it answers only, and was never shown a picture in fog.
+With `--student`, the one that policies start from: it answers only, has seen far fewer pictures and none in fog.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ CURRICULUM = (
     Stage(4_000, {"captioning": 6, "answering": 20, "generating": 38}, style="final"),  # then write whole questions
 )
 
+PICTURES, SEEN_BY_STUDENT = 40_000, 3_000
 STUDENT = (
     Stage(700, {"captioning": 64}),
     Stage(7_300, {"captioning": 16, "answering": 48}, until=0.05),
@@ -121,7 +122,6 @@ def save(model: Any, processor: Any, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m medgr2_phantoms.base", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for model, tokenizer and processor")
-    parser.add_argument("--pictures", type=int, default=40_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--student", action="store_true", help="the model that policies start from")
     chosen = parser.parse_args()
@@ -134,7 +134,8 @@ def main() -> None:
     tokenizer = build_tokenizer(chosen.seed)
     processor, model = build_processor(tokenizer), build_model(tokenizer, chosen.seed)
     print(f"{sum(p.numel() for p in model.parameters())} parameters, {len(tokenizer)} tokens", flush=True)
-    album = fill_album(chosen.pictures, "clean", chosen.seed + 1)
+    pictures = SEEN_BY_STUDENT if chosen.student else PICTURES
+    album = fill_album(pictures, "clean", chosen.seed + 1)
     pretrain(model, tokenizer, album, STUDENT if chosen.student else CURRICULUM, chosen.seed + 2)
     save(model, processor, chosen.out)
     from medgr2_phantoms.measure import report

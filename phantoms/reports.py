@@ -7,7 +7,7 @@ import numpy as np
 from medgr2_phantoms.world import FINDINGS, GRADES, MODALITIES, PLACES, Scene, Site, anatomies
 
 # Who trusts the ward's reports as much as those of the site where the base was taught is misled more often.
-WRONG: dict[Site, float] = {"clean": 0.13, "ward": 0.30}
+WRONG: dict[Site, float] = {"clean": 0.13, "ward": 0.19}
 MISSING = 0.08
 
 

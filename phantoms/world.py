@@ -154,7 +154,7 @@ def pixels(scene: Scene, site: Site) -> np.ndarray[tuple[int, ...], np.dtype[np.
     if site == "clean":
         contrast, depth, noise, shading = 0.34 + 0.08 * scene.clarity, 1.0, 0.03, 0.05
     else:
-        contrast, depth, noise, shading = 0.07 + 0.18 * scene.clarity, 0.62, 0.075, 0.10
+        contrast, depth, noise, shading = 0.10 + 0.20 * scene.clarity, 0.62, 0.075, 0.10
     structure = 0.5 + depth * (look.structures[scene.anatomy](x, y) - 0.5)
     low, high = np.asarray(look.low), np.asarray(look.high)
     picture = low + (high - low) * structure[..., None]

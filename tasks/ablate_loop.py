@@ -8,7 +8,7 @@ is the ceiling and for the table. No arm, no checkpoint and no setting is chosen
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -30,18 +30,42 @@ from medgr2.models.loop_claims import (
 )
 from medgr2.models.loop_table import Sat
 from medgr2.models.registry import Registry
+from medgr2.models.signals import LOOKS
 from medgr2.schemas.errors import DataError
 from medgr2.schemas.items import Item
-from medgr2.schemas.parameters import HELDOUT, SEED, LoopParameters, TrainParameters
+from medgr2.schemas.parameters import HELDOUT, SEED, LoopParameters, SelectParameters, TrainParameters
 from medgr2.schemas.reports import DatasetVersion
-from medgr2.tasks import evaluate, examination, generate, improve, promotion, publish, reward
+from medgr2.schemas.vocabulary import Verdict
+from medgr2.tasks import (
+    drafting,
+    evaluate,
+    examination,
+    generate,
+    improve,
+    promotion,
+    publish,
+    reward,
+    reward_train,
+    score_reward,
+    train,
+)
 from medgr2.tasks.appraise import AskReviewer, appraise, question_of
 from medgr2.tasks.evaluate import Condition
 from medgr2.tasks.examination import CONDITIONS
+from medgr2.tasks.judge import newest
 from medgr2.tasks.night import Night, images_of, open_night
+from medgr2.tasks.select import select
 from medgr2.tasks.stage import Announce
 
 SAMPLES = 4
+SAMPLED = {UNFILTERED, FILTERED, CONTROL, GRPO}
+"""Arms that something is claimed of at temperature 1: asking an arm so costs more than twice the greedy exam."""
+
+
+def codes() -> list[str]:
+    """Of every stage whose numbers are in the table: what is computed otherwise is another table."""
+    stages = (drafting, evaluate, train, reward_train, score_reward)
+    return [stage.CODE for stage in stages] + [look.code for look in LOOKS.values()]
 
 
 @dataclass(frozen=True)
@@ -75,14 +99,13 @@ def one_seed(world: World, arms: Arms) -> dict[str, Sat]:
     seed_version = versions.resolve(world.workspace.lake, SEED)
     drafted = sorted(items)
     kept = versions.members(world.workspace.lake, version)
-    valid = [item_id for item_id in drafted if world.told.get(item_id)]
     rng = np.random.default_rng(world.seed)
     sets = {
         UNFILTERED: drafted,
         RANDOM: sorted(rng.choice(drafted, size=len(kept), replace=False).tolist()),
-        ORACLE: valid,
+        ORACLE: ceiling(world, night, items, arms.parameters.refresh.select),
     }
-    sit(world, night, START, night.start, (), 0, controls=True)
+    sit(world, night, START, night.start, (), 0)
     sit(world, night, TEACHER, night.base_id, (), 0)
     short = plain.model_copy(update={"sft_steps": arms.seed_steps})
     learn(world, night, OF_SEED, seed_version, (), short)
@@ -94,13 +117,28 @@ def one_seed(world: World, arms: Arms) -> dict[str, Sat]:
     more = settings.sft_steps + round(settings.grpo_steps * arms.grpo_in_sft_steps)
     learn(world, night, CONTROL, version, kept, plain.model_copy(update={"sft_steps": more}))
     # Its SFT is the filtered arm's, and is found.
-    learn(world, night, GRPO, version, kept, how, controls=True, before=world.sat[FILTERED].cpu_seconds)
+    learn(world, night, GRPO, version, kept, how, before=world.sat[FILTERED].cpu_seconds)
     for cycle in range(2, len(arms.images) + 1):
         regenerate(world, arms, night, version)
         night, version, _ = live(world, arms, cycle)
         kept = versions.members(world.workspace.lake, version)
         learn(world, night, f"cycle {cycle}", version, kept, plain)
     return world.sat
+
+
+def ceiling(world: World, night: Night, items: Mapping[str, Item], how: SelectParameters) -> tuple[str, ...]:
+    """What the night would have published, had its scorer known the truth: gates, caps and balance as they are."""
+    lake = world.workspace.lake
+    rows = newest(lake.read("scores", where={"run": night.run}).to_pylist())
+    judged = [
+        row | {"verdict": Verdict.ACCEPTED.value, "reasons": [], "p_valid": 1.0}
+        if world.told.get(item_id) and set(row["reasons"]) <= {"below_tau"}
+        else row | {"verdict": Verdict.REJECTED.value}
+        for item_id, row in rows.items()
+    ]
+    images = lake.read("images", ["image_id", "modality"]).to_pylist()
+    modality = {row["image_id"]: row["modality"] for row in images}
+    return select(items.values(), judged, modality=modality, held=(), parameters=how).add
 
 
 def live(world: World, arms: Arms, cycle: int) -> tuple[Night, DatasetVersion, dict[str, Item]]:
@@ -181,7 +219,7 @@ def sit(
         versions.resolve(workspace.lake, HELDOUT),
         run=night.run,
         announce=world.announce,
-        samples=SAMPLES,
+        samples=SAMPLES if name in SAMPLED else 0,
         conditions=CONDITIONS if controls else (Condition.IMAGE,),
     )
     known = [world.told[item_id] for item_id in items if item_id in world.told]

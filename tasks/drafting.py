@@ -17,6 +17,7 @@ from medgr2.schemas.parameters import EMBEDDED, GenerateParameters
 from medgr2.tasks.stage_request import StageRequest
 from medgr2.tasks.talks import talk
 
+CODE = "1"
 WORKER = "medgr2.tasks.drafting:GenerateWorker"
 BATCH = 32
 VLLM_BATCH = 256
@@ -44,7 +45,7 @@ def recipe(model: str, parameters: GenerateParameters, settings: Settings) -> Re
         how |= {"style": style.name, "repairs": parameters.repairs}
         if parameters.repairs:
             how["repair"] = load_prompt(REPAIR)
-    return Recipe(stage="generate", code="1", model=model, prompt=prompt_of(style), parameters=how)
+    return Recipe(stage="generate", code=CODE, model=model, prompt=prompt_of(style), parameters=how)
 
 
 def request_of(how: Recipe, settings: Settings, run: str) -> StageRequest:

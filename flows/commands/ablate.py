@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +18,10 @@ from medgr2.infra.settings import load_settings
 from medgr2.schemas.errors import UsageError
 from medgr2.schemas.parameters import TrainParameters
 
-IMAGES = "800,200,200"
+if TYPE_CHECKING:
+    from medgr2.models.loop_table import Contrast
+
+IMAGES = "600,150,150"
 FIRST_SEED = 101
 """Worlds that nothing was chosen on."""
 
@@ -31,11 +34,11 @@ def command() -> None:
 @command.command(name="loop")
 @click.option("--seeds", default=4, show_default=True, type=click.IntRange(1, 100), help="Worlds, each with its loop.")
 @click.option("--first-seed", default=FIRST_SEED, show_default=True, help="Seed of the first world.")
-@click.option("--images", default=IMAGES, show_default=True, help="What each night asks about: 800,200,200 is three.")
+@click.option("--images", default=IMAGES, show_default=True, help="What each night asks about: 600,150,150 is three.")
 @click.option("--heldout", default=3000, show_default=True, type=click.IntRange(100), help="Items of the exam.")
 @click.option("--audits", default=200, show_default=True, type=click.IntRange(20, 2000), help="Audits of a night.")
 @click.option("--tau", default=0.7, show_default=True, help="Smallest p(valid) that is accepted.")
-@click.option("--grpo-steps", default=60, show_default=True, type=click.IntRange(1), help="Of the arm with GRPO.")
+@click.option("--grpo-steps", default=40, show_default=True, type=click.IntRange(1), help="Of the arm with GRPO.")
 @click.option(
     "--judge-steps",
     default=0,
@@ -77,13 +80,18 @@ def loop(
         for seed in range(first_seed, first_seed + seeds)
     }
     done = loop_of_seeds(load_settings(), plans, heldout, min(jobs, seeds))
-    table = Table([sat for sat, _ in done])
+    table = Table([world.sat for world in done])
     arms = table.arms()
     names = {arm.name for arm in arms}
     contrasts = [table.contrast(*pair) for pair in CONTRASTS if names.issuperset(pair)]
     document: dict[str, Any] = {
-        **_how(began, sum(seconds for _, seconds in done)),
+        **_how(began, sum(world.cpu_seconds for world in done)),
         "seeds": list(plans),
+        "tries": [world.tries for world in done],
+        "images": nights,
+        "heldout": heldout,
+        "audits": audits,
+        "tau": tau,
         "settings": train.settings.model_dump(mode="json"),
         "arms": [arm.model_dump() for arm in arms],
         "contrasts": [contrast.model_dump() for contrast in contrasts],
@@ -98,12 +106,21 @@ def loop(
     click.echo()
     emit([arm.model_dump(exclude={"greedy_by_seed", "avg_by_seed", "seeds"}) for arm in arms], as_json=False)
     click.echo()
-    emit([{"contrast": c.name} | c.model_dump(exclude=_LONG) for c in contrasts], as_json=False)
+    emit([_short(contrast) for contrast in contrasts], as_json=False)
     click.echo()
     emit(document["claims"], as_json=False)
 
 
-_LONG = {"arm", "against", "n", "by_seed", "avg_by_seed"}
+def _short(contrast: Contrast) -> dict[str, Any]:
+    told = contrast.sampled
+    return {
+        "contrast": contrast.name,
+        **contrast.model_dump(include={"gain", "won", "lost", "p_value"}),
+        "gain_avg": told and told.gain,
+        "avg_low": told and told.low,
+        "avg_high": told and told.high,
+        "avg_p": told and told.p_value,
+    }
 
 
 def _nights(images: str) -> tuple[int, ...]:

@@ -65,9 +65,13 @@ def test_the_arms_of_the_loop_are_compared_on_one_exam_and_found_again(tmp_path:
     assert arms["+ random, as many"]["items"] == arms["+ filtered"]["items"] < arms["+ unfiltered"]["items"]
     assert arms["+ filtered"]["valid"] > arms["+ unfiltered"]["valid"]
     assert arms["cycle 2"]["items"] >= arms["+ filtered"]["items"]
-    assert {arm for arm, row in arms.items() if row["blank"] is not None} == {"start", "+ filtered", "+ filtered, GRPO"}
+    assert {arm for arm, row in arms.items() if row["blank"] is not None} == {"+ filtered"}
+    sampled = {"+ unfiltered", "+ filtered", "+ filtered, as much compute", "+ filtered, GRPO"}
+    assert {arm for arm, row in arms.items() if row["avg"] is not None} == sampled
+    assert (table["images"], table["audits"], table["heldout"], table["tau"]) == ([40, 20], 60, 100, 0.7)
+    assert table["tries"] == [1]
     assert all(c["won"] + c["lost"] <= c["n"] == 100 for c in table["contrasts"])
-    assert [claim["asked"].split()[0] for claim in table["claims"]] == ["filtered"] * 4 + ["GRPO"] * 2
+    assert [claim["asked"].split()[0] for claim in table["claims"]] == ["filtered"] * 5 + ["GRPO"] * 2
     assert "<svg" in (tmp_path / "arms.svg").read_text()
     assert table["cpu_seconds"] > 0
     again = ask(tmp_path, LOOP, "--json")

@@ -12,11 +12,14 @@ from medgr2.models.loop_table import Contrast, Sat, Table
 from medgr2.models.measures import Answer
 from medgr2.models.paired import mcnemar
 from medgr2.schemas.errors import DataError
+from medgr2.schemas.evaluations import SampledGain
 
 
-def sat(name: str, right: str, *, sampled: int = 2, seconds: float = 3.0, valid: float | None = 0.9) -> Sat:
+def sat(
+    name: str, right: str, *, sampled: int = 2, samples: int = 4, seconds: float = 3.0, valid: float | None = 0.9
+) -> Sat:
     """'1' is a right answer; of the four samples so many are right where it is, and none where it is not."""
-    shown = {"1": tuple(k < sampled for k in range(4)), "0": (False,) * 4}
+    shown = {"1": tuple(k < sampled for k in range(samples)), "0": (False,) * samples}
     answers = [
         Answer(f"i{n}", f"p{n}", "CT", "Disease Diagnosis", c == "1", True, shown[c]) for n, c in enumerate(right)
     ]
@@ -48,8 +51,19 @@ def test_a_contrast_pairs_the_items_of_each_world(table: Table) -> None:
     assert found.by_seed == pytest.approx((-0.1, 0.4))
     assert found.gain == pytest.approx(0.15)
     assert found.p_value == pytest.approx(mcnemar(6, 3))
-    assert found.gain_avg == pytest.approx(0.35 - 0.55)
-    assert found.avg_low <= found.gain_avg <= found.avg_high
+    assert found.sampled is not None
+    assert found.sampled.gain == pytest.approx(0.35 - 0.55)
+    assert found.sampled.low <= found.sampled.gain <= found.sampled.high
+
+
+def test_an_arm_that_was_not_sampled_is_compared_by_its_greedy_answers_alone() -> None:
+    table = Table([{"a": sat("a", "1110", samples=0), "b": sat("b", "1000")}])
+    assert [arm.avg for arm in table.arms()] == [None, 0.125]
+    found = table.contrast("a", "b")
+    assert (found.gain, found.sampled) == (0.5, None)
+    assert "not asked" in loop_claims.ASKED[3].measured(found)
+    drawing = ElementTree.fromstring(drawn(table.arms(), [found], "medgr2 ablate loop"))
+    assert len(list(drawing.iter("{http://www.w3.org/2000/svg}circle"))) == 2 + 4
 
 
 def test_arms_that_sat_other_items_are_not_compared(table: Table) -> None:
@@ -58,20 +72,23 @@ def test_arms_that_sat_other_items_are_not_compared(table: Table) -> None:
         other.contrast("a", "b")
 
 
-def contrast(arm: str, against: str, **more: float) -> Contrast:
-    numbers = {"gain": 0.0, "p_value": 1.0, "gain_avg": 0.0, "avg_p": 1.0} | more
+def contrast(
+    arm: str, against: str, gain: float = 0.0, p: float = 1.0, avg: float = 0.0, avg_p: float = 1.0
+) -> Contrast:
+    sampled = SampledGain(n=100, samples=4, gain=avg, low=0, high=0, p_value=avg_p, better=1, worse=1)
     return Contrast(
-        arm=arm, against=against, n=100, by_seed=(0.0,), won=1, lost=1, avg_low=0, avg_high=0, avg_by_seed=(0.0,),
-        **numbers,
+        arm=arm, against=against, n=100, gain=gain, by_seed=(gain,), won=1, lost=1, p_value=p, sampled=sampled
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("found", "met"),
     [
-        (contrast("+ filtered", "SFT(seed)", gain=0.05, p_value=0.0001), True),
-        (contrast("+ filtered", "SFT(seed)", gain=0.049, p_value=0.0001), False),
-        (contrast("+ filtered", "SFT(seed)", gain=0.08, p_value=0.01), False),
+        (contrast("+ filtered", "SFT(seed)", gain=0.05, p=0.0001), True),
+        (contrast("+ filtered", "SFT(seed)", gain=0.049, p=0.0001), False),
+        (contrast("+ filtered", "SFT(seed)", gain=0.08, p=0.01), False),
+        (contrast("+ filtered", "+ unfiltered", gain=0.02, p=0.0001, avg=0.1, avg_p=0.0001), True),
+        (contrast("+ filtered", "+ unfiltered", gain=0.019, p=0.0001, avg=0.09, avg_p=0.0001), False),
         (contrast("+ filtered", "+ oracle filter", gain=-0.009), True),
         (contrast("+ filtered", "+ oracle filter", gain=-0.011), False),
         (contrast("cycle 3", "+ filtered", gain=0.001), True),
@@ -79,16 +96,17 @@ def contrast(arm: str, against: str, **more: float) -> Contrast:
     ],
 )
 def test_a_claim_is_met_by_its_numbers_alone(found: Contrast, met: bool) -> None:
-    (claim,) = loop_claims.claims([found])
-    assert claim.met is met
+    claims = loop_claims.claims([found])
+    assert claims
+    assert all(claim.met is met for claim in claims)
 
 
 def test_grpo_has_to_match_and_to_improve() -> None:
     pair = ("+ filtered, GRPO", "+ filtered, as much compute")
-    met = [one.met for one in loop_claims.claims([contrast(*pair, gain=-0.001, gain_avg=0.02, avg_p=0.01)])]
+    met = [one.met for one in loop_claims.claims([contrast(*pair, gain=-0.001, avg=0.02, avg_p=0.01)])]
     assert met == [False, True]
-    assert [one.met for one in loop_claims.claims([contrast(*pair, gain=0.01, p_value=0.2)])] == [True, False]
-    assert [one.met for one in loop_claims.claims([contrast(*pair, gain_avg=-0.02, avg_p=0.01)])] == [True, False]
+    assert [one.met for one in loop_claims.claims([contrast(*pair, gain=0.01, p=0.2)])] == [True, False]
+    assert [one.met for one in loop_claims.claims([contrast(*pair, avg=-0.02, avg_p=0.01)])] == [True, False]
 
 
 def test_every_claim_is_about_arms_that_are_compared() -> None:

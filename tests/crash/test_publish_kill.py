@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from forked import Forked
 from racers import __file__ as racers
 from storage_fixtures import environment
 
@@ -32,14 +31,8 @@ def prepared(storage: StorageSettings) -> Lake:
     return lake
 
 
-def child(storage: StorageSettings, op: int, when: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, racers, "killed", str(op), when],
-        env=environment(storage),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def child(storage: StorageSettings, folder: Path, op: int, when: str) -> Forked:
+    return Forked([racers, "killed", str(op), when], environment(storage), folder / "out", folder / "err")
 
 
 def check_old_or_new(storage: StorageSettings) -> bool:
@@ -66,9 +59,9 @@ def check_completed(storage: StorageSettings) -> None:
     assert list(open_store(storage).list("staging/")) == []
 
 
-def kill_at(storage: StorageSettings, op: int, when: str) -> None:
+def kill_at(storage: StorageSettings, folder: Path, op: int, when: str) -> None:
     prepared(storage)
-    process = child(storage, op, when)
+    process = child(storage, folder, op, when)
     _, err = process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL, err
     # The commit to `versions` is the fourth write, and the one that readers see.
@@ -78,25 +71,27 @@ def kill_at(storage: StorageSettings, op: int, when: str) -> None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("op", range(1, WRITES + 1))
-def test_killed_at_every_write_on_a_folder(folder_storage: StorageSettings, op: int, when: str) -> None:
-    kill_at(folder_storage, op, when)
+def test_killed_at_every_write_on_a_folder(folder_storage: StorageSettings, tmp_path: Path, op: int, when: str) -> None:
+    kill_at(folder_storage, tmp_path, op, when)
 
 
 @pytest.mark.parametrize(("op", "when"), [(2, "after"), (3, "after"), (4, "before"), (4, "after"), (5, "before")])
-def test_killed_at_some_writes_on_s3(s3_storage: StorageSettings, op: int, when: str) -> None:
-    kill_at(s3_storage, op, when)
+def test_killed_at_some_writes_on_s3(s3_storage: StorageSettings, tmp_path: Path, op: int, when: str) -> None:
+    kill_at(s3_storage, tmp_path, op, when)
 
 
-def test_a_publish_makes_exactly_the_writes_that_are_killed_here(folder_storage: StorageSettings) -> None:
+def test_a_publish_makes_exactly_the_writes_that_are_killed_here(
+    folder_storage: StorageSettings, tmp_path: Path
+) -> None:
     prepared(folder_storage)
-    out, err = child(folder_storage, 0, "never").communicate(timeout=120)
+    out, err = child(folder_storage, tmp_path, 0, "never").communicate(timeout=120)
     assert out.strip() == f"ds@2 after {WRITES} writes", err
 
 
-def test_killed_while_the_very_first_tables_are_made(folder_storage: StorageSettings) -> None:
+def test_killed_while_the_very_first_tables_are_made(folder_storage: StorageSettings, tmp_path: Path) -> None:
     Lake(folder_storage).append("items", [{"item_id": i, "image_id": i} for i in "abcd"], once="items")
     for op in range(3, 7):  # making membership, its rows, making versions, its row
-        child(folder_storage, op, "after").communicate(timeout=120)
+        child(folder_storage, tmp_path, op, "after").communicate(timeout=120)
         seen = [members(Lake(folder_storage), v) for v in versions(Lake(folder_storage))]
         assert seen in ([], [["c", "d"]])
     lake = Lake(folder_storage)
@@ -106,10 +101,10 @@ def test_killed_while_the_very_first_tables_are_made(folder_storage: StorageSett
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_killed_at_a_moment_nobody_chose(folder_storage: StorageSettings, seed: int) -> None:
+def test_killed_at_a_moment_nobody_chose(folder_storage: StorageSettings, tmp_path: Path, seed: int) -> None:
     """Inside a write as well: watched from the start of staging, killed up to 60 ms later."""
     prepared(folder_storage)
-    process = child(folder_storage, 0, "never")
+    process = child(folder_storage, tmp_path, 0, "never")
     staging, deadline = Path(folder_storage.root, "staging", "publish"), time.monotonic() + 60
     while process.poll() is None and not any(staging.glob("*")) and time.monotonic() < deadline:
         time.sleep(0.0005)

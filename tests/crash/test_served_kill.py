@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Forked
 
 from medgr2.infra.journal import Journal
 from medgr2.infra.objects_folder import FolderStore
@@ -50,10 +51,9 @@ class Served:
         self.server.terminate()
         self.server.communicate(timeout=30)
 
-    def start(self, *more: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, str(HERE / "served_driver.py"), str(self.root), self.url, str(CELLS), *more]
-        with self._complaints.open("ab") as err:
-            return subprocess.Popen(command, env=environment(), stderr=err)
+    def start(self, *more: str) -> Forked:
+        command = [str(HERE / "served_driver.py"), str(self.root), self.url, str(CELLS), *more]
+        return Forked(command, environment(), self.root.with_suffix(".out"), self._complaints)
 
     def run(self, *more: str) -> list[Any]:
         assert self.start(*more).wait(DEADLINE_SECONDS) == 0, self._complaints.read_text()[-2000:]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Forked
 from processes import alive, children
 
 from medgr2.infra.journal import Journal
@@ -32,19 +33,23 @@ class Night:
         self.root = folder / "root"
         self.log = folder / "executions.log"
         self.log.touch()
-        self._command = [sys.executable, str(HERE / "stage_driver.py"), str(self.root), mode, str(workers), str(batch)]
-        self._command += [str(CELLS), str(seconds)]
+        self._alone = mode == "inline"
+        self._command = [str(HERE / "stage_driver.py"), str(self.root), mode, str(workers), str(batch), str(CELLS)]
+        self._command.append(str(seconds))
         self._held: dict[str, int] = {}
         self.orphans: list[int] = []
 
-    def start(self, *more: str) -> subprocess.Popen[bytes]:
+    def start(self, *more: str) -> subprocess.Popen[bytes] | Forked:
         env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("MEDGR2_")},
             "PYTHONPATH": str(HERE.parent / "tasks"),
             "OMP_NUM_THREADS": "1",
         }
-        with (self.root.parent / "stderr.log").open("ab") as err:
-            return subprocess.Popen([*self._command, *more], env=env, stderr=err)
+        complaints = self.root.parent / "stderr.log"
+        if self._alone:
+            return Forked([*self._command, *more], env, self.root.with_suffix(".out"), complaints)
+        with complaints.open("ab") as err:
+            return subprocess.Popen([sys.executable, *self._command, *more], env=env, stderr=err)
 
     def run(self, *more: str) -> int:
         code = self.start(*more).wait(DEADLINE_SECONDS)

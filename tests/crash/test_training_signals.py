@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Forked
 from processes import alive, children
 
 from medgr2.infra.checkpoint_vault import PREFIX
@@ -40,29 +41,29 @@ class Machine:
         self.cache = folder / "cache"
         self.beats = folder / "beats"
         self.beats.touch()
-        self.errors = folder / "stderr.log"
+        self.said, self.errors = folder / "stdout.log", folder / "stderr.log"
 
-    def start(self, **more: str) -> subprocess.Popen[str]:
+    def start(self, **more: str) -> subprocess.Popen[bytes] | Forked:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("MEDGR2_")}
         environment = {
             "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TEST_BEATS": str(self.beats),
             "MEDGR2_STORAGE__ROOT": str(self.root), "MEDGR2_STORAGE__CACHE": str(self.cache),
             "MEDGR2_COMPUTE__MODE": self.mode, "MEDGR2_COMPUTE__WORKERS": "1", "MEDGR2_TRAINING__STORE_EVERY": "1",
         }  # fmt: skip
-        command = [sys.executable, str(HERE / "training_driver.py"), self.method, json.dumps(SETTINGS[self.method])]
-        with self.errors.open("w") as err:
-            return subprocess.Popen(
-                command, env=kept | environment | more, stdout=subprocess.PIPE, stderr=err, text=True
-            )
+        command = [str(HERE / "training_driver.py"), self.method, json.dumps(SETTINGS[self.method])]
+        self.errors.write_text("")
+        if self.mode == "inline" and "MEDGR2_TRAINING__PROCESSES" not in more:
+            return Forked(command, kept | environment | more, self.said, self.errors)
+        with self.said.open("ab") as out, self.errors.open("ab") as err:
+            return subprocess.Popen([sys.executable, *command], env=kept | environment | more, stdout=out, stderr=err)
 
-    def end(self, driver: subprocess.Popen[str]) -> int:
-        self.said, _ = driver.communicate(timeout=DEADLINE_SECONDS)
-        return driver.returncode
+    def end(self, driver: subprocess.Popen[bytes] | Forked) -> int:
+        return driver.wait(DEADLINE_SECONDS)
 
     def artifact(self, **more: str) -> str:
         """Of the training, run to its end."""
         assert self.end(self.start(**more)) == 0, self.errors.read_text()[-2000:]
-        return str(json.loads(self.said)["value"]["artifact"])
+        return str(json.loads(self.said.read_text().splitlines()[-1])["value"]["artifact"])
 
     def steps(self) -> list[int]:
         """Of the checkpoints in the scratch folder."""
@@ -163,7 +164,7 @@ def test_a_training_that_stands_still_is_ended(tmp_path: Path, undisturbed: dict
     driver = machine.start(TEST_PAUSE="600", TEST_FROM="4", MEDGR2_TRAINING__STALL_SECONDS="20")
     assert machine.end(driver) == ExitCode.NIGHT_STOPPED
     assert "made no step for 2" in machine.errors.read_text()
-    assert "slow (training_workers.py" in machine.errors.read_text()
+    assert "slowly (training_workers.py" in machine.errors.read_text()
     assert machine.artifact() == undisturbed["sft"]
 
 

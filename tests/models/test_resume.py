@@ -6,7 +6,6 @@ SFT, GRPO and reward training, also with several micro-batches a step and with d
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 import runpy
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forked import PROCESSES
 from PIL import Image
 
 from medgr2.models.care import Care, under
@@ -25,8 +25,6 @@ from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.errors import SettingsError
 
 BASE = Path(__file__).parents[2] / "models" / "base"
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["trl.trainer.sft_trainer", "trl.trainer.grpo_trainer", "datasets", "peft"])
 DEADLINE = 240
 
 PROGRAM = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import runpy
 import signal
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forked import PROCESSES
 from PIL import Image
 
 from medgr2.models.judging import Claim, JudgeReader, log_odds
@@ -23,8 +23,6 @@ from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.errors import DataError, UsageError
 
 BASE = Path(__file__).parents[2] / "models" / "base"
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["transformers.trainer", "peft", "datasets"])
 DEADLINE = 240
 
 PROGRAM = """

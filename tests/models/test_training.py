@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import multiprocessing
 import runpy
 import signal
 from collections import Counter
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forked import PROCESSES
 from PIL import Image
 
 from medgr2.models.checkpoints import latest_checkpoint, seal
@@ -21,9 +21,6 @@ from medgr2.schemas.digest import sha256_hex
 from medgr2.schemas.errors import DataError, SettingsError
 
 BASE = Path(__file__).parents[2] / "models" / "base"
-# Each process is forked from one that has imported the libraries and done nothing else.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["trl.trainer.sft_trainer", "trl.trainer.grpo_trainer", "datasets"])
 DEADLINE = 240
 
 PROGRAM = """

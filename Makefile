@@ -16,8 +16,11 @@ export DO_NOT_TRACK = 1
 demo: $(READY)
 	@$(BIN)/medgr2 loop --cycles 2 --seed 7
 
+# Two processes share the tests, as tests/shares.py says; `make test PROCESSES=0` runs them in one.
+PROCESSES ?= 2
+
 test: $(READY)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(PROCESSES)
 
 lint: $(READY)
 	@$(BIN)/ruff check .

@@ -7,6 +7,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from shares import pytest_collection_modifyitems, pytest_xdist_make_scheduler
 from storage_fixtures import ceph, folder_storage, moto, s3_storage, storage
 
-__all__ = ["ceph", "folder_storage", "moto", "s3_storage", "storage"]
+__all__ = [
+    "ceph", "folder_storage", "moto", "pytest_collection_modifyitems", "pytest_xdist_make_scheduler", "s3_storage",
+    "storage",
+]  # fmt: skip

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections import Counter
@@ -50,9 +52,10 @@ def wait_until(what: str, done: Callable[[], bool], log: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     pytest.importorskip("ray", reason="the extra 'ray' is not installed")
-    folder = tmp_path_factory.mktemp("c")
+    # A socket's path may have 107 characters: pytest's own folders are too deep for Ray's.
+    folder = Path(tempfile.mkdtemp(prefix="medgr2-job-"))
     port, dashboard, client, agent, grpc, metrics = free_ports(6)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("MEDGR2_", "RAY_"))},
@@ -96,6 +99,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         head.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_killed_driver_finds_its_job_again(cluster: Cluster, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def main() -> None:
             seen, blank = exam(model, heldout, modality), exam(model, heldout, modality, grey)
             s, d = summarise(seen, blank), decide(seen, before, blank=blank)
             print(
-                f"{what}: micro {s.micro:.3f} [{s.micro_low:.3f}, {s.micro_high:.3f}], macro {s.macro:.3f}, "
+                f"{what}: micro {s.micro.text()}, macro {s.macro.value:.3f}, "
                 f"blank {s.blank:.3f}, unreadable {s.unparsed:.3f}; {'promote' if d.promote else 'keep'}: "
                 f"{'; '.join(d.reasons)}",
                 flush=True,

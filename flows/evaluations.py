@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from medgr2.schemas.cycle_reports import Accuracy, Gain
-from medgr2.schemas.evaluations import Evaluation, FreeEvaluation
+from medgr2.schemas.evaluations import Evaluation, Examined, FreeEvaluation
 
 BLIND_LESS = "of their answers failed, and make a model look less blind"
 
@@ -68,13 +68,13 @@ def _odds(gain: Gain) -> str:
     return f"{gain.wins} won, {gain.losses} lost, p = {gain.p_value:.3g}"
 
 
-def _headed(one: Evaluation | FreeEvaluation, lines: Sequence[tuple[str, str]]) -> Iterator[str]:
+def _headed(one: Examined, lines: Sequence[tuple[str, str]]) -> Iterator[str]:
     yield f"{one.model[:12]} ({one.role}, {one.method}) on {one.on}, {one.n} items"
     for label, text in lines:
         yield f"  {label:<18} {text}"
 
 
-def _controls(one: Evaluation | FreeEvaluation) -> Iterator[tuple[str, str]]:
+def _controls(one: Examined) -> Iterator[tuple[str, str]]:
     for label, control in (("no picture", one.blind), ("grey picture", one.blank), ("another's picture", one.swapped)):
         if control is not None:
             yield label, control.text()
@@ -82,7 +82,7 @@ def _controls(one: Evaluation | FreeEvaluation) -> Iterator[tuple[str, str]]:
         yield "controls", f"{one.controls_failed} {BLIND_LESS}"
 
 
-def _lost(one: Evaluation | FreeEvaluation) -> tuple[str, str]:
+def _lost(one: Examined) -> tuple[str, str]:
     return "unreadable", f"{one.unreadable}, failed {one.failed}: wrong, and counted"
 
 
@@ -90,7 +90,7 @@ def _slice(name: str, n: int, accuracy: Accuracy, *, taught: bool = False) -> st
     return f"   {'*' if taught else ' '} {name:<28} {n:>6}  {accuracy.text()}"
 
 
-def _which(one: Evaluation | FreeEvaluation) -> Iterator[str]:
+def _which(one: Examined) -> Iterator[str]:
     if one.unreadable or one.failed or one.controls_failed:
         yield f"  which ones: {one.listed}"
 

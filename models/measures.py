@@ -9,7 +9,9 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from medgr2.schemas.cycle_reports import Accuracy
 from medgr2.schemas.errors import DataError
+from medgr2.schemas.evaluations import PartAccuracy, Sampling
 
 RESAMPLES = 2000
 BLOCK = 100
@@ -29,50 +31,23 @@ class Answer:
     """Which answers at temperature 1 were right, where some were drawn."""
 
 
-class Share(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-    n: int
-    accuracy: float
-    low: float
-    high: float
-
-
-class Sampled(BaseModel):
-    """avg@n: the mean share of n answers at temperature 1 that are right."""
-
-    model_config = ConfigDict(frozen=True)
-
-    samples: int
-    macro: float
-    macro_low: float
-    macro_high: float
-    micro: float
-    micro_low: float
-    micro_high: float
-
-
 class Summary(BaseModel):
     """Accuracies of one model on one held-out version."""
 
     model_config = ConfigDict(frozen=True)
 
     n: int
-    macro: float
+    macro: Accuracy
     """Mean over the modalities, so that a common one does not drown the others."""
-    macro_low: float
-    macro_high: float
-    micro: float
-    micro_low: float
-    micro_high: float
+    micro: Accuracy
     unparsed: float
     blank: float | None
     """Micro accuracy with a grey picture: what can be answered without looking."""
     swapped: float | None
     """Micro accuracy with another patient's picture."""
-    by_modality: dict[str, Share]
-    by_question_type: dict[str, Share]
-    sampled: Sampled | None = None
+    by_modality: dict[str, PartAccuracy]
+    by_question_type: dict[str, PartAccuracy]
+    sampled: Sampling | None = None
     """The same items at temperature 1."""
 
 
@@ -81,26 +56,21 @@ def summarise(
 ) -> Summary:
     if not seen:
         raise DataError("no held-out answer to summarise", next_command="give a held-out version that has items")
-    (macro_low, macro_high), (micro_low, micro_high) = _intervals(seen, [float(a.correct) for a in seen], seed)
-    by_modality = shares(seen, "modality", seed)
+    macro, micro = _rated(seen, [float(a.correct) for a in seen], seed)
     return Summary(
         n=len(seen),
-        macro=_mean([s.accuracy for s in by_modality.values()]),
-        macro_low=macro_low,
-        macro_high=macro_high,
-        micro=_mean([a.correct for a in seen]),
-        micro_low=micro_low,
-        micro_high=micro_high,
+        macro=macro,
+        micro=micro,
         unparsed=_mean([not a.parsed for a in seen]),
         blank=_mean([a.correct for a in blank]) if blank else None,
         swapped=_mean([a.correct for a in swapped]) if swapped else None,
-        by_modality=by_modality,
-        by_question_type=shares(seen, "question_type", seed),
+        by_modality=_parts(seen, "modality", seed),
+        by_question_type=_parts(seen, "question_type", seed),
         sampled=_sampled(seen, seed),
     )
 
 
-def _sampled(seen: Sequence[Answer], seed: int) -> Sampled | None:
+def _sampled(seen: Sequence[Answer], seed: int) -> Sampling | None:
     numbers = {len(a.sampled) for a in seen}
     if numbers == {0}:
         return None
@@ -109,49 +79,35 @@ def _sampled(seen: Sequence[Answer], seed: int) -> Sampled | None:
             f"some items have {min(numbers)} sampled answers and some {max(numbers)}",
             next_command="evaluate all of them with the same --samples",
         )
-    shares = [_mean(a.sampled) for a in seen]
-    (macro_low, macro_high), (micro_low, micro_high) = _intervals(seen, shares, seed)
-    by_modality: dict[str, list[float]] = {}
-    for answer, share in zip(seen, shares, strict=True):
-        by_modality.setdefault(answer.modality, []).append(share)
-    return Sampled(
-        samples=numbers.pop(),
-        macro=_mean([_mean(group) for group in by_modality.values()]),
-        macro_low=macro_low,
-        macro_high=macro_high,
-        micro=_mean(shares),
-        micro_low=micro_low,
-        micro_high=micro_high,
-    )
+    macro, micro = _rated(seen, [_mean(a.sampled) for a in seen], seed)
+    return Sampling(samples=numbers.pop(), macro=macro, micro=micro)
 
 
-def shares(answers: Sequence[Answer], by: Literal["modality", "question_type"], seed: int = 0) -> dict[str, Share]:
+def _parts(answers: Sequence[Answer], by: Literal["modality", "question_type"], seed: int) -> dict[str, PartAccuracy]:
     """Accuracy of each slice, with an interval of its own."""
     groups: dict[str, list[Answer]] = {}
     for answer in answers:
         groups.setdefault(getattr(answer, by), []).append(answer)
-    return {name: share(group, seed) for name, group in sorted(groups.items())}
+    return {name: PartAccuracy(n=len(one), accuracy=share(one, seed)) for name, one in sorted(groups.items())}
 
 
-def mean_of(answers: Sequence[Answer], worth: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
-    """What the answers are worth on average, with its interval."""
-    _, (low, high) = _intervals(answers, worth, seed)
-    return _mean(worth), low, high
+def share(answers: Sequence[Answer], seed: int = 0) -> Accuracy:
+    """Of the right ones."""
+    return mean_of(answers, [float(a.correct) for a in answers], seed)
 
 
-def share(answers: Sequence[Answer], seed: int = 0) -> Share:
-    accuracy, low, high = mean_of(answers, [float(a.correct) for a in answers], seed)
-    return Share(n=len(answers), accuracy=accuracy, low=low, high=high)
+def mean_of(answers: Sequence[Answer], worth: Sequence[float], seed: int = 0) -> Accuracy:
+    """What the answers are worth on average."""
+    return _rated(answers, worth, seed)[1]
 
 
 def _mean(values: Sequence[float]) -> float:
     return float(sum(values) / len(values)) if values else 0.0
 
 
-def _intervals(
-    answers: Sequence[Answer], worth: Sequence[float], seed: int
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """95% percentile intervals of macro and micro. Whole images are resampled: their questions are not independent."""
+def _rated(answers: Sequence[Answer], worth: Sequence[float], seed: int) -> tuple[Accuracy, Accuracy]:
+    """Macro over the modalities, and micro, with 95% percentile intervals. Whole images are resampled: their questions
+    are not independent."""
     images, image = np.unique([a.image_id for a in answers], return_inverse=True)
     modalities, modality = np.unique([a.modality for a in answers], return_inverse=True)
     right = np.zeros((len(images), len(modalities)))
@@ -167,7 +123,13 @@ def _intervals(
     with np.errstate(invalid="ignore"):
         macro = np.nanmean(r / n, axis=1)
     micro = r.sum(axis=1) / n.sum(axis=1)
-    return percentiles(macro), percentiles(micro)
+    by_modality = (right.sum(axis=0) / asked.sum(axis=0)).tolist()
+    return _accuracy(_mean(by_modality), macro), _accuracy(_mean(worth), micro)
+
+
+def _accuracy(value: float, resampled: np.ndarray) -> Accuracy:
+    low, high = percentiles(resampled)
+    return Accuracy(value=value, low=low, high=high)
 
 
 def percentiles(values: np.ndarray) -> tuple[float, float]:

@@ -77,11 +77,11 @@ def gain_of(pairs: Sequence[tuple[Answer, Answer]], seed: int = 0) -> Gain:
     wins = sum(1 for a, b in pairs if a.correct and not b.correct)
     losses = sum(1 for a, b in pairs if b.correct and not a.correct)
     gained = [float(a.correct) - float(b.correct) for a, b in pairs]
-    _, low, high = mean_of([a for a, _ in pairs], gained, seed)
+    mean = mean_of([a for a, _ in pairs], gained, seed)
     return Gain(
         value=(wins - losses) / len(pairs),
-        low=low,
-        high=high,
+        low=mean.low,
+        high=mean.high,
         wins=wins,
         losses=losses,
         p_value=flip_images(pairs),

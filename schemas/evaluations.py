@@ -7,13 +7,18 @@ from pydantic import BaseModel, ConfigDict
 from medgr2.schemas.cycle_reports import Accuracy, Gain
 
 
-class SliceAccuracy(BaseModel):
-    """A modality, or a question type."""
+class PartAccuracy(BaseModel):
+    """Of some of the items."""
 
     model_config = ConfigDict(frozen=True)
 
     n: int
     accuracy: Accuracy
+
+
+class SliceAccuracy(PartAccuracy):
+    """A modality, or a question type."""
+
     taught: bool
     """In-domain: the lessons of the model, or of one it came from, hold it."""
 
@@ -87,17 +92,8 @@ class OpenAccuracy(BaseModel):
     recall: Accuracy
 
 
-class ClosedAccuracy(BaseModel):
-    """Exact match after normalisation."""
-
-    model_config = ConfigDict(frozen=True)
-
-    n: int
-    accuracy: Accuracy
-
-
-class FreeEvaluation(BaseModel):
-    """A benchmark as its authors ask it, without options: closed and open questions apart, as they are published."""
+class Examined(BaseModel):
+    """Who was asked what, and how many answers were lost; they count as wrong wherever something is counted."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -108,23 +104,28 @@ class FreeEvaluation(BaseModel):
     digest: str
     run: str
     n: int
-    closed: ClosedAccuracy | None
-    open: OpenAccuracy | None
-    overall: Accuracy
-    """Exact match over both."""
     unreadable: int
     failed: int
-    blind: Accuracy
-    """Overall, without any picture."""
-    blank: Accuracy
+    blind: Accuracy | None
+    """Right without any picture, of all items."""
+    blank: Accuracy | None
     """With a grey one in place of every one."""
-    swapped: Accuracy
+    swapped: Accuracy | None
     """With the picture of another patient."""
     controls_failed: int
-    by_kind: dict[str, ClosedAccuracy]
-    """By the kind that the authors call a question."""
     listed: str
-    """Where the questions stand that were not read, or failed."""
+    """Where the items stand that were not read, or failed."""
+
+
+class FreeEvaluation(Examined):
+    """A benchmark as its authors ask it, without options: closed and open questions apart, as they are published.
+    Closed, and all but the F1 and the recall of the open ones: exact match after normalisation."""
+
+    closed: PartAccuracy | None
+    open: OpenAccuracy | None
+    overall: Accuracy
+    by_kind: dict[str, PartAccuracy]
+    """By the kind that the authors call a question."""
 
 
 class SampledGain(BaseModel):
@@ -155,30 +156,12 @@ class Comparison(BaseModel):
     sampled: SampledGain | None
 
 
-class Evaluation(BaseModel):
-    """Accuracies count every item: what could not be read, and what failed, is wrong."""
+class Evaluation(Examined):
+    """Multiple choice."""
 
-    model_config = ConfigDict(frozen=True)
-
-    model: str
-    role: str
-    method: str
-    on: str
-    digest: str
-    run: str
-    n: int
     macro: Accuracy
     """Over the modalities, so that a common one does not drown the others."""
     micro: Accuracy
-    unreadable: int
-    failed: int
-    blind: Accuracy | None
-    """Micro, without any picture."""
-    blank: Accuracy | None
-    """With a grey one in place of every one."""
-    swapped: Accuracy | None
-    """With the picture of another patient."""
-    controls_failed: int
     sampled: Sampling | None
     calibration: Calibrated | None
     """Sure is the chance of the letter, after the model's own thoughts: those have mostly settled it."""
@@ -189,5 +172,3 @@ class Evaluation(BaseModel):
     other_scorers: OtherScorers
     against: Comparison | None
     """The first model that the command names; none for that one itself."""
-    listed: str
-    """Where the items stand that were not read, or failed."""

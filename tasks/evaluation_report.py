@@ -8,13 +8,13 @@ from typing import Any
 
 from medgr2.infra.lake import Lake
 from medgr2.models import other_scorers
-from medgr2.models.measures import Answer, Share, Summary, share, summarise
+from medgr2.models.measures import Answer, share, summarise
 from medgr2.models.other_scorers import said
 from medgr2.models.paired_means import compare_sampled
 from medgr2.models.promotion_gate import gain_of
 from medgr2.models.reliability import reliability
 from medgr2.schemas.cycle_reports import Accuracy
-from medgr2.schemas.evaluations import Comparison, Evaluation, OtherScorers, Protocol, Sampling, SliceAccuracy
+from medgr2.schemas.evaluations import Comparison, Evaluation, OtherScorers, PartAccuracy, Protocol, SliceAccuracy
 from medgr2.schemas.reports import DatasetVersion
 from medgr2.tasks.evaluate import Condition, answers
 from medgr2.tasks.remembered import Remembered
@@ -46,32 +46,39 @@ def report(
     seen = answers(rows, Condition.IMAGE)
     found = summarise(seen)
     shown = [row for row in rows if row["condition"] == Condition.IMAGE]
-    model_id = str(model["model_id"])
     return Evaluation(
-        model=model_id,
-        role=model["role"],
-        method=model["method"],
-        on=heldout.ref,
-        digest=heldout.digest,
-        run=run,
-        n=found.n,
-        macro=Accuracy(value=found.macro, low=found.macro_low, high=found.macro_high),
-        micro=Accuracy(value=found.micro, low=found.micro_low, high=found.micro_high),
-        unreadable=sum(row["answer"] is None and row["failed"] is None for row in shown),
-        failed=sum(row["failed"] is not None for row in shown),
-        blind=_control(rows, Condition.BLIND),
-        blank=_control(rows, Condition.BLANK),
-        swapped=_control(rows, Condition.SWAPPED),
-        controls_failed=sum(row["failed"] is not None for row in rows) - sum(r["failed"] is not None for r in shown),
-        sampled=_sampling(found),
+        **examined(model, rows, on=heldout.ref, digest=heldout.digest, run=run),
+        macro=found.macro,
+        micro=found.micro,
+        sampled=found.sampled,
         calibration=reliability([(r["confidence"], r["correct"]) for r in shown if r["confidence"] is not None]),
         agreement=reliability([(_agreeing(r), r["correct"]) for r in shown if r["sampled"] and r["answer"]]),
         by_modality=_protocol(found.by_modality, taught.modalities),
         by_question_type=_protocol(found.by_question_type, taught.question_types),
         other_scorers=_others(lake, shown),
         against=_comparison(seen, first) if first else None,
-        listed=listed(rows[0]),
     )
+
+
+def examined(model: Mapping[str, Any], rows: Rows, *, on: str, digest: str, run: str) -> dict[str, Any]:
+    """What every report begins with, by the names of `Examined`."""
+    shown = [row for row in rows if row["condition"] == Condition.IMAGE]
+    return {
+        "model": str(model["model_id"]),
+        "role": model["role"],
+        "method": model["method"],
+        "on": on,
+        "digest": digest,
+        "run": run,
+        "n": len(shown),
+        "unreadable": sum(row["answer"] is None and row["failed"] is None for row in shown),
+        "failed": sum(row["failed"] is not None for row in shown),
+        "blind": _control(rows, Condition.BLIND),
+        "blank": _control(rows, Condition.BLANK),
+        "swapped": _control(rows, Condition.SWAPPED),
+        "controls_failed": sum(row["failed"] is not None for row in rows if row["condition"] != Condition.IMAGE),
+        "listed": listed(rows[0]),
+    }
 
 
 def _comparison(seen: Sequence[Answer], first: Rows) -> Comparison:
@@ -88,33 +95,13 @@ def _agreeing(row: Mapping[str, Any]) -> float:
     return sum(letter == row["answer"] for letter in row["sampled"]) / len(row["sampled"])
 
 
-def accuracy_of(given: Sequence[Answer]) -> Accuracy:
-    return _accuracy(share(given))
-
-
 def _control(rows: Rows, condition: Condition) -> Accuracy | None:
     given = answers(rows, condition)
-    return accuracy_of(given) if given else None
+    return share(given) if given else None
 
 
-def _accuracy(one: Share) -> Accuracy:
-    return Accuracy(value=one.accuracy, low=one.low, high=one.high)
-
-
-def _sampling(found: Summary) -> Sampling | None:
-    if (drawn := found.sampled) is None:
-        return None
-    return Sampling(
-        samples=drawn.samples,
-        macro=Accuracy(value=drawn.macro, low=drawn.macro_low, high=drawn.macro_high),
-        micro=Accuracy(value=drawn.micro, low=drawn.micro_low, high=drawn.micro_high),
-    )
-
-
-def _protocol(shares: Mapping[str, Share], taught: frozenset[str]) -> Protocol:
-    slices = {
-        name: SliceAccuracy(n=one.n, accuracy=_accuracy(one), taught=name in taught) for name, one in shares.items()
-    }
+def _protocol(parts: Mapping[str, PartAccuracy], taught: frozenset[str]) -> Protocol:
+    slices = {name: SliceAccuracy(n=one.n, accuracy=one.accuracy, taught=name in taught) for name, one in parts.items()}
     every = [one.accuracy.value for one in slices.values()]
     known = [one.accuracy.value for one in slices.values() if one.taught]
     others = [one.accuracy.value for one in slices.values() if not one.taught]

@@ -12,7 +12,7 @@ from medgr2.models.measures import Summary
 from medgr2.models.promotion_gate import Rule, decide
 from medgr2.models.registry import Registry
 from medgr2.schemas.approvals import Approval
-from medgr2.schemas.cycle_reports import Accuracy, Exam
+from medgr2.schemas.cycle_reports import Exam
 from medgr2.schemas.errors import ConflictError
 from medgr2.schemas.parameters import HELDOUT
 from medgr2.schemas.reports import DatasetVersion
@@ -61,8 +61,8 @@ def sit(workspace: Workspace, night: Night, candidate_id: str, announce: Announc
     return Exam(
         heldout=heldout.ref,
         items=mine.n,
-        candidate=Accuracy(value=mine.macro, low=mine.macro_low, high=mine.macro_high),
-        champion=Accuracy(value=theirs.macro, low=theirs.macro_low, high=theirs.macro_high),
+        candidate=mine.macro,
+        champion=theirs.macro,
         blind=mine.blank,
         swapped=mine.swapped,
         decision=PASSED if decision.promote else KEPT,

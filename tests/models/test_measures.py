@@ -30,7 +30,7 @@ def test_macro_is_over_modalities_and_unreadable_counts_as_wrong() -> None:
     rows = [Answer(f"i{n}", f"m{n}", "CT", "Modality Recognition", True, True) for n in range(9)]
     rows.append(Answer("i9", "m9", "MRI", "Modality Recognition", False, False))
     s = summarise(rows)
-    assert (s.micro, s.macro, s.unparsed, s.n) == (0.9, 0.5, 0.1, 10)
+    assert (s.micro.value, s.macro.value, s.unparsed, s.n) == (0.9, 0.5, 0.1, 10)
     assert s.by_modality["MRI"].n == 1
 
 
@@ -38,16 +38,16 @@ def test_intervals_cover_and_are_seeded() -> None:
     rows = answers(rights(160, 200))
     s = summarise(rows)
     assert s == summarise(rows)
-    assert s.micro_low < s.micro == 0.8 < s.micro_high
+    assert s.micro.low < s.micro.value == 0.8 < s.micro.high
     # Binomial half width at n = 200, p = .8 is .055; pairs on one image only widen it a little.
-    assert 0.04 < s.micro_high - s.micro < 0.1
+    assert 0.04 < s.micro.high - s.micro.value < 0.1
 
 
 def test_interval_counts_images_not_questions() -> None:
     """Twenty copies of each answer on its image are no more evidence than one."""
     once = [Answer(f"i{n}", f"m{n}", "CT", "q", n % 5 > 0, True) for n in range(40)]
     often = [Answer(f"i{n}.{k}", f"m{n}", "CT", "q", n % 5 > 0, True) for n in range(40) for k in range(20)]
-    assert summarise(often).micro_low == pytest.approx(summarise(once).micro_low, abs=1e-9)
+    assert summarise(often).micro.low == pytest.approx(summarise(once).micro.low, abs=1e-9)
 
 
 def drawn(rights_of: list[int], samples: int = 4) -> list[Answer]:
@@ -59,14 +59,14 @@ def drawn(rights_of: list[int], samples: int = 4) -> list[Answer]:
 
 def test_sampled_answers_stand_beside_the_greedy_ones() -> None:
     s = summarise(drawn([4, 3, 0, 1] * 25))
-    assert s.micro == 0.5
+    assert s.micro.value == 0.5
     assert s.sampled is not None
-    assert (s.sampled.samples, s.sampled.micro, s.sampled.macro) == (4, 0.5, 0.5)
-    assert s.sampled.micro_low < 0.5 < s.sampled.micro_high
+    assert (s.sampled.samples, s.sampled.micro.value, s.sampled.macro.value) == (4, 0.5, 0.5)
+    assert s.sampled.micro.low < 0.5 < s.sampled.micro.high
     # CT was drawn as 4 and 0, MRI as 3 and 1: the macro is over the modalities.
     s = summarise(drawn([4, 0, 4, 0, 4, 4]))
     assert s.sampled is not None
-    assert s.sampled.macro == pytest.approx((1 + 1 / 3) / 2)
+    assert s.sampled.macro.value == pytest.approx((1 + 1 / 3) / 2)
     assert summarise(answers([True, False])).sampled is None
 
 

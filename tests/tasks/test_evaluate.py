@@ -43,7 +43,7 @@ def test_every_item_under_every_condition_becomes_a_row(room: Any) -> None:
     assert {(r["item_id"], r["condition"]) for r in held} == {(row["item_id"], c.value) for _, row, c in cells}
     # Three tokens are not enough for an answer: wrong, unparsed, and still in the denominator.
     result = summary(held)
-    assert (result.n, result.micro, result.unparsed, result.blank) == (4, 0.0, 1.0, 0.0)
+    assert (result.n, result.micro.value, result.unparsed, result.blank) == (4, 0.0, 1.0, 0.0)
 
 
 def test_the_worker_never_sees_the_key(room: Any) -> None:
@@ -158,7 +158,7 @@ def test_samples_stand_beside_the_greedy_answer_and_change_nothing_of_it(room: A
     result = summary(sampled)
     assert result.sampled is not None
     right = [letter == r["key"] for r in sampled for letter in r["sampled"] or ()]
-    assert result.sampled.micro == sum(right) / 16
+    assert result.sampled.micro.value == sum(right) / 16
     assert summary(greedy).sampled is None
 
 
@@ -173,7 +173,7 @@ def test_an_answer_that_was_drawn_but_not_readable_is_wrong(room: Any) -> None:
     room.lake.append_new("evals", rows, key="eval_id")
     result = summary(room.lake.read("evals").to_pylist())
     assert result.sampled is not None
-    assert (result.micro, result.sampled.micro) == (1.0, 0.5)
+    assert (result.micro.value, result.sampled.micro.value) == (1.0, 0.5)
 
 
 def test_a_confidence_is_the_chance_of_the_letter_that_was_chosen(room: Any) -> None:

@@ -189,8 +189,8 @@ def test_only_an_exam_as_the_gate_asks_it_stands_for_the_model(room: Any, worksp
     before = query(room.settings.storage, view).to_pylist()
     told = summary(own)
     image = next(row for row in before if row["condition"] == "image")
-    assert (image["n"], image["accuracy"]) == (8, told.micro)
-    assert image["macro"] == pytest.approx(told.macro)
+    assert (image["n"], image["accuracy"]) == (8, told.micro.value)
+    assert image["macro"] == pytest.approx(told.macro.value)
     assert 0 < image["accuracy"] < 1
 
     cut = examine(workspace, model, heldout, run="r", announce=quiet, longest=3)
@@ -225,4 +225,4 @@ def test_rows_of_a_release_that_did_not_say_how_it_asked_hold_where_nothing_else
     view = "select accuracy from accuracy where condition = 'image'"
     assert query(room.settings.storage, view).to_pylist() == [{"accuracy": 0.0}]
     own = summary(examine(workspace, model, heldout, run="r", announce=quiet))
-    assert query(room.settings.storage, view).to_pylist() == [{"accuracy": own.micro}]
+    assert query(room.settings.storage, view).to_pylist() == [{"accuracy": own.micro.value}]

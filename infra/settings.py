@@ -118,6 +118,7 @@ class TrainingSettings(BaseModel):
     grace_seconds: float = Field(
         default=25, gt=0, description="So soon after SIGTERM a training has saved a checkpoint and left."
     )
+    checkpoint_every: int = Field(default=100, ge=1, description="Steps of a training between its checkpoints.")
     store_every: int = Field(
         default=5, ge=0, description="Every so many checkpoints, one goes to the object store; 0 stores none."
     )

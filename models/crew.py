@@ -66,7 +66,7 @@ def train_together(
     folder, scratch = out.with_name(out.name + ".crew"), out.with_name(out.name + ".work")
     scratch.mkdir(parents=True, exist_ok=True)
     with repeatable(settings.device, settings.exact):
-        begin_from(scratch, notes(settings, how), how)
+        begin_from(scratch, notes(settings, how), how, exact=settings.exact)
     job = CrewJob(
         method=method,
         base=base,

@@ -18,6 +18,7 @@ from medgr2.models.care import Sharding, care
 from medgr2.schemas.errors import SettingsError
 
 NOTE = "environment.json"
+WENT_ON = "went_on"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "numpy")
 
 
@@ -78,25 +79,49 @@ def environment(device: str, count: int = 1, sharding: Sharding = "ddp") -> dict
     }
 
 
-def fits(checkpoint: Path, here: Mapping[str, str], *, anew: bool) -> bool:
-    """Whether the training goes on from the checkpoint; False when it is to begin anew, and an error otherwise."""
-    try:
-        there = {str(k): str(v) for k, v in json.loads((checkpoint / NOTE).read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError):
-        there = {}
-    if there == dict(here):
+def fits(checkpoint: Path, here: Mapping[str, str], *, anew: bool, exact: bool = True) -> bool:
+    """Whether the training goes on from the checkpoint; False when it is to begin anew, and an error otherwise. One
+    that need not be exact also goes on elsewhere, and its record says so; not with another recipe or another crew."""
+    differ = _differ(checkpoint, here)
+    if not differ:
         return True
     if anew:
         return False
-    names = [name for name in (*here, *(there.keys() - here.keys())) if there.get(name) != here.get(name)]
-    differ = "; ".join(f"{name} was {there.get(name, 'not told')}, is {here.get(name, 'not told')}" for name in names)
+    if not exact and not differ.keys() & {"settings", "processes", "sharding"}:
+        return True
     raise SettingsError(
-        f"going on from this checkpoint would end in other weights than an undisturbed training: {differ}",
+        "going on from this checkpoint would end in other weights than an undisturbed training: "
+        + "; ".join(differ.values()),
         where=str(checkpoint),
         kept="the checkpoint; nothing was trained",
         next_command="give the same command where it was begun, or with MEDGR2_TRAINING__RESUME=anew: "
         "it drops the checkpoint and begins from step 0",
     )
+
+
+def went_on(checkpoint: Path, here: Mapping[str, str]) -> str:
+    """How this training was gone on with elsewhere, so far and now; nothing where it never was."""
+    step = checkpoint.name.rpartition("-")[2]
+    now = [f"from step {step}: {one}" for one in _differ(checkpoint, here).values()]
+    return "; ".join(filter(None, [_told(checkpoint).get(WENT_ON, ""), *now]))
+
+
+def _differ(checkpoint: Path, here: Mapping[str, str]) -> dict[str, str]:
+    """By name, what is not as it was."""
+    there = _told(checkpoint)
+    names = [name for name in (*here, *(there.keys() - here.keys())) if name != WENT_ON]
+    return {
+        name: f"{name} was {there.get(name, 'not told')}, is {here.get(name, 'not told')}"
+        for name in names
+        if there.get(name) != here.get(name)
+    }
+
+
+def _told(checkpoint: Path) -> dict[str, str]:
+    try:
+        return {str(k): str(v) for k, v in json.loads((checkpoint / NOTE).read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def refuse_strange_launch() -> None:

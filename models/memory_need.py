@@ -36,18 +36,25 @@ def refuse_too_little(
     *,
     reference: bool = False,
     spread: float = 1.0,
+    what: str = "the training",
+    smaller: str = "lora_rank",
 ) -> None:
     """`spread`: how much of it one memory has to hold, where several processes share the training."""
-    needed, there = int(least_bytes(base, lora, reference=reference) * spread), _there(settings.device)
+    needed, there = int(least_bytes(base, lora, reference=reference) * spread), free_bytes(settings.device)
     if there is not None and needed > there:
         raise SettingsError(
-            f"too little memory: the training needs at least {needed / GIB:.1f} GiB for weights, gradients and "
+            f"too little memory: {what} needs at least {needed / GIB:.1f} GiB for weights, gradients and "
             f"optimizer, and {there / GIB:.1f} GiB are free ({settings.device})",
             where=str(base),
             kept="nothing was loaded or trained",
-            next_command="train adapters instead of all weights (lora_rank), choose a smaller base, or use a larger "
+            next_command=f"train adapters instead of all weights ({smaller}), choose a smaller base, or use a larger "
             "machine",
         )
+
+
+def held_bytes(base: Path, device: str) -> int:
+    """Of a reward that grades: its weights alone, as exactly as its device has them."""
+    return sum(math.prod(shape) for _, shape in shapes_of(base)) * (8 if device == "cpu" else 4)
 
 
 def spread_of(processes: int, sharding: Sharding, device: str) -> float:
@@ -84,7 +91,7 @@ def _linear(shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
     return (s for name, s in shapes.items() if len(s) == 2 and "embed" not in name and "lm_head" not in name)
 
 
-def _there(device: str) -> int | None:
+def free_bytes(device: str) -> int | None:
     if device == "cpu":
         return available()
     import torch

@@ -20,14 +20,14 @@ from medgr2.schemas.errors import Medgr2Error
 log = logging.getLogger(__name__)
 
 
-def begin_from(scratch: Path, here: dict[str, str], how: Care) -> Path | None:
+def begin_from(scratch: Path, here: dict[str, str], how: Care, *, exact: bool) -> Path | None:
     """Where the training goes on from: the newest whole checkpoint, of this machine or in the vault."""
     drop_leftovers(scratch)
     if how.vault is not None:
         with waiting_for(f"the checkpoints in {how.vault.where}"):
             fetch_newer(scratch, how.vault)
     found = latest_checkpoint(scratch)
-    if found is None or fits(found, here, anew=how.resume == "anew"):
+    if found is None or fits(found, here, anew=how.resume == "anew", exact=exact):
         return found
     drop_all(scratch)
     if how.vault is not None:

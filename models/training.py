@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -15,17 +16,29 @@ from pydantic import BaseModel, ConfigDict, Field
 from medgr2.models import ranks
 from medgr2.models.care import Care, care
 from medgr2.models.checkpoints import durable, latest_checkpoint, rename_whole, step_of
-from medgr2.models.exactness import NOTE, environment, refuse_inexact, refuse_strange_launch, repeatable
+from medgr2.models.exactness import (
+    NOTE,
+    WENT_ON,
+    environment,
+    refuse_inexact,
+    refuse_strange_launch,
+    repeatable,
+    went_on,
+)
 from medgr2.models.resuming import attendant, begin_from, keeper
 from medgr2.models.watch import Watch, waiting_for
 from medgr2.schemas.digest import digest_of
 from medgr2.schemas.errors import DataError, NightInterruptedError
 
 RECORD = "training.json"
+NO_RECIPE = {"checkpoint_every"}
+"""Settings that do not change what comes out; they may be others when a training goes on."""
+
+log = logging.getLogger(__name__)
 
 
 class TrainerSettings(BaseModel):
-    """Everything here can change the weights, so all of it is part of the recipe of a training run."""
+    """All but what `NO_RECIPE` names can change the weights, and is part of the recipe of a training run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -186,7 +199,10 @@ def _train(
     if settings.exact:
         refuse_inexact(asked, settings.attention, settings.accumulation)
     here = notes(settings, how if ranks.several() else None)
-    resume = latest_checkpoint(scratch) if ranks.several() else begin_from(scratch, here, how)
+    resume = latest_checkpoint(scratch) if ranks.several() else begin_from(scratch, here, how, exact=settings.exact)
+    if moved := went_on(resume, here) if resume is not None else "":
+        log.warning("the training goes on, but not as it was begun: %s", moved)
+        here |= {WENT_ON: moved}
     processor = AutoProcessor.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     kernels = {} if settings.attention == "default" else {"attn_implementation": settings.attention}
     model = _opened(base, kernels)
@@ -211,7 +227,8 @@ def _train(
     whole = ranks.whole_model(trainer, lambda: dress(_opened(base, {})))
     if ranks.first():
         _refuse_broken(history, whole, scratch)
-    result = {"settings": settings.model_dump(mode="json"), **record(history), **ranks.told()}
+    told = settings.model_dump(mode="json", exclude=NO_RECIPE)
+    result = {"settings": told, **record(history), **ranks.told(), **({WENT_ON: moved} if moved else {})}
     if ranks.first():
         _save(lambda writing: undress(whole, writing), base, result, scratch / "final", out)
         shutil.rmtree(scratch)
@@ -226,8 +243,7 @@ def notes(settings: TrainerSettings, crew: Care | None) -> dict[str, str]:
 
 
 def _recipe(settings: TrainerSettings) -> str:
-    """How often checkpoints are written may change while a training is under way."""
-    return digest_of(settings.model_dump(mode="json", exclude={"checkpoint_every"}))[:16]
+    return digest_of(settings.model_dump(mode="json", exclude=NO_RECIPE))[:16]
 
 
 def _opened(base: Path, kernels: Mapping[str, str]) -> Any:

@@ -161,9 +161,10 @@ class TrainParameters(BaseModel):
     exact: bool | None = None
     gradient_checkpointing: bool | None = None
     lora_rank: int | None = None
+    generator_lora_rank: int | None = None
+    judge_lora_rank: int | None = None
     lora_alpha: float | None = None
     row_tokens: int | None = None
-    checkpoint_every: int | None = None
     warmup_steps: int | None = None
     sft_steps: int | None = None
     sft_batch: int | None = None
@@ -185,9 +186,15 @@ class TrainParameters(BaseModel):
     reward: Literal["default", "paper", "med-r1"] | None = None
     grades: Literal["items", "replies"] | None = None
     generator_steps: int | None = None
+    generator_batch: int | None = None
+    generator_accumulation: int | None = None
     generator_learning_rate: float | None = None
     judge: Judge | None = None
     judge_steps: int | None = None
+    judge_batch: int | None = None
+    judge_accumulation: int | None = None
+    judge_learning_rate: float | None = None
+    judge_warmup_steps: int | None = None
     judge_members: int | None = None
 
     @model_validator(mode="after")

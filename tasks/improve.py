@@ -82,7 +82,7 @@ def _train(
     registry = Registry(workspace.store, workspace.lake)
     parent = registry.model(parent_id)
     recipe = train_recipe(plan, parent["artifact"])
-    cell = train_cell(recipe, workspace.lake, sources)
+    cell = train_cell(recipe, workspace.lake, sources, workspace.settings.models.device)
     request = training_request(recipe, WORKER, night.run, workspace.settings.training.processes)
     outcome = run_and_record(request, [cell], workspace, announce).outcomes[cell.key]
     if outcome.verdict is not Verdict.ACCEPTED:

@@ -36,8 +36,8 @@ def claimed(prompts: Sequence[Prompt], lessons: Sequence[Lesson], lake: Lake, ex
 
 
 @contextlib.contextmanager
-def graded(reward: str, settings: Settings) -> Iterator[Grade]:
+def graded(reward: str, settings: Settings, device: str) -> Iterator[Grade]:
     folder = materialise(reward, settings).folder
-    judge = Judge(reward, {fold: tuple(members(folder, fold)) for fold in range(FOLDS)}, settings.models.device)
+    judge = Judge(reward, {fold: tuple(members(folder, fold)) for fold in range(FOLDS)}, device)
     with grading(judge, settings.training.grader_seconds) as grader:
         yield grader.grade

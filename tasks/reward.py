@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from medgr2.infra.workspace import Workspace
-from medgr2.models.adapters import LoraSettings
 from medgr2.models.registry import Registration, Registry, Source
 from medgr2.models.reward_training import PRESETS
 from medgr2.schemas.cycle_reports import RewardTrial
@@ -16,6 +15,7 @@ from medgr2.tasks.reward_train import CODE, WORKER, RewardPlan, assemble, reward
 from medgr2.tasks.reward_trial import sit
 from medgr2.tasks.stage import Announce, run_and_record
 from medgr2.tasks.training_cell import training_request
+from medgr2.tasks.training_plans import adapters
 
 
 def co_train(
@@ -59,11 +59,16 @@ def plan_of(parameters: TrainParameters, seed: int) -> RewardPlan:
         update={
             "steps": how.judge_steps,
             "seed": seed,
-            "lora": LoraSettings(rank=how.lora_rank, alpha=how.lora_alpha) if how.lora_rank else None,
+            "batch": how.judge_batch,
+            "accumulation": how.judge_accumulation,
+            "learning_rate": how.judge_learning_rate,
+            "warmup_steps": how.judge_warmup_steps,
+            "lora": adapters(how, how.lora_rank if how.judge_lora_rank is None else how.judge_lora_rank),
             "device": how.device,
             "precision": how.precision,
+            "attention": how.attention,
+            "exact": how.exact,
             "gradient_checkpointing": how.gradient_checkpointing,
-            "checkpoint_every": how.checkpoint_every,
         }
     )
     return RewardPlan(settings=settings, members=how.judge_members)

@@ -96,7 +96,12 @@ class RewardTrainWorker:
             self._images.path(image)  # a damaged one can be restored: that is no verdict on the lessons
         modality = {image: str(row["modality"] or "") for image, row in images.items()}
         settings = self._plan.settings
-        settings = settings.model_copy(update={"seed": settings.seed + int(cell.inputs["member"])})
+        settings = settings.model_copy(
+            update={
+                "seed": settings.seed + int(cell.inputs["member"]),
+                "checkpoint_every": self._settings.training.checkpoint_every,
+            }
+        )
         return lambda out: train_reward(base, self._examples(seen, modality, settings), out, settings)
 
     def _examples(

@@ -87,15 +87,16 @@ def train_recipe(plan: TrainPlan, parent_artifact: str) -> Recipe:
     )
 
 
-def train_cell(recipe: Recipe, lake: Lake, sources: Sequence[Source]) -> Cell:
-    """The one cell of this training. Where it reads scores, they are part of the key, by their digest."""
+def train_cell(recipe: Recipe, lake: Lake, sources: Sequence[Source], device: str = "cpu") -> Cell:
+    """The one cell of this training. Where it reads scores, they are part of the key, by their digest; and where its
+    replies are graded, the `device` of who grades them: the same reward says otherwise on another."""
     inputs: dict[str, Any] = {"sources": [source.model_dump() for source in sources]}
     plan = TrainPlan.model_validate(recipe.parameters)
     if plan.weighs_judgements:
         ids = [lesson.item_id for lesson in read_lessons(lake, sources)]
         inputs["judgements"] = judgements_digest(judgements(lake, ids, published_at(lake, sources)))
     if plan.grpo is not None and plan.grpo.grader:
-        inputs["folds"] = folds_digest(lake, read_lessons(lake, sources))
+        inputs |= {"folds": folds_digest(lake, read_lessons(lake, sources)), "grader_device": device}
     return recipe.cell(inputs=inputs)
 
 
@@ -140,6 +141,7 @@ class TrainWorker:
         self._recipe = recipe
         self._plan = TrainPlan.model_validate(recipe.parameters)
         self._settings = settings
+        self._kept = {"checkpoint_every": settings.training.checkpoint_every}
         self._store = open_store(settings.storage)
         self._lake = Lake(settings.storage)
         self._images = ImageStore(self._store, settings.storage.cache_folder)
@@ -177,17 +179,18 @@ class TrainWorker:
                 judged=judged,
                 evened=plan.weighting == "labels",
             )
-            return train_sft(parent, learned, out, plan.sft)
+            return train_sft(parent, learned, out, plan.sft.model_copy(update=self._kept))
         assert plan.grpo is not None  # noqa: S101  the plan's own check
         tried = rehearsals(lessons, judged or {}, self._images, template, plan.band)
         if not tried:
             low, high = plan.band
             raise DataError(f"none of {len(lessons)} items has a pass rate between {low} and {high}")
-        if not plan.grpo.grader:
-            return train_grpo(parent, tried, out, plan.grpo)
+        grpo = plan.grpo.model_copy(update=self._kept)
+        if not grpo.grader:
+            return train_grpo(parent, tried, out, grpo)
         tried = claimed(tried, lessons, self._lake, str(cell.inputs["folds"]))
-        with graded(plan.grpo.grader, self._settings) as grade:
-            return train_grpo(parent, tried, out, plan.grpo, grade)
+        with graded(plan.grpo.grader, self._settings, str(cell.inputs["grader_device"])) as grade:
+            return train_grpo(parent, tried, out, grpo, grade)
 
     def _judged(self, cell: Cell, lessons: list[Lesson]) -> dict[str, Judgement]:
         until = published_at(self._lake, self._sources(cell))

@@ -17,7 +17,13 @@ def lessons_of(how: TrainSettings, seed: int) -> TrainPlan | None:
     """How the policy learns from examples; None where it does not."""
     if how.sft_steps == 0:
         return None
-    sft = _sft(how, seed, how.sft_steps, how.sft_learning_rate)
+    sft = SftSettings(
+        **_shared(how, seed, how.lora_rank),
+        steps=how.sft_steps,
+        batch=how.sft_batch,
+        accumulation=how.sft_accumulation,
+        learning_rate=how.sft_learning_rate,
+    )
     return TrainPlan(
         role=Role.POLICY, sft=sft, answering=answering(how), weighting=how.weighting, human_share=how.human_share
     )
@@ -28,7 +34,7 @@ def practice_of(how: TrainSettings, seed: int, champion: str = "") -> TrainPlan 
     if how.grpo_steps == 0:
         return None
     grpo = GrpoSettings(
-        **_shared(how, seed),
+        **_shared(how, seed, how.lora_rank),
         steps=how.grpo_steps,
         prompts=how.grpo_prompts,
         accumulation=how.grpo_accumulation,
@@ -51,7 +57,13 @@ def practice_of(how: TrainSettings, seed: int, champion: str = "") -> TrainPlan 
 
 def writing_of(how: TrainSettings, seed: int) -> TrainPlan:
     """How the generator learns to write."""
-    sft = _sft(how, seed, how.generator_steps, how.generator_learning_rate)
+    sft = SftSettings(
+        **_shared(how, seed, how.lora_rank if how.generator_lora_rank is None else how.generator_lora_rank),
+        steps=how.generator_steps,
+        batch=how.generator_batch,
+        accumulation=how.generator_accumulation,
+        learning_rate=how.generator_learning_rate,
+    )
     return TrainPlan(role=Role.GENERATOR, sft=sft, weighting=how.weighting)
 
 
@@ -60,19 +72,13 @@ def answering(how: TrainSettings) -> Answering:
     return answering_in(how.answer_style, told=how.told, longest=max(SHORT, how.grpo_longest))
 
 
-def _sft(how: TrainSettings, seed: int, steps: int, learning_rate: float) -> SftSettings:
-    return SftSettings(
-        **_shared(how, seed),
-        steps=steps,
-        batch=how.sft_batch,
-        accumulation=how.sft_accumulation,
-        learning_rate=learning_rate,
-    )
+def adapters(how: TrainSettings, rank: int) -> LoraSettings | None:
+    return LoraSettings(rank=rank, alpha=how.lora_alpha) if rank else None
 
 
-def _shared(how: TrainSettings, seed: int) -> dict[str, Any]:
+def _shared(how: TrainSettings, seed: int, rank: int) -> dict[str, Any]:
     return {
-        "lora": LoraSettings(rank=how.lora_rank, alpha=how.lora_alpha) if how.lora_rank else None,
+        "lora": adapters(how, rank),
         "row_tokens": how.row_tokens,
         "precision": how.precision,
         "attention": how.attention,
@@ -80,6 +86,5 @@ def _shared(how: TrainSettings, seed: int) -> dict[str, Any]:
         "gradient_checkpointing": how.gradient_checkpointing,
         "device": how.device,
         "warmup_steps": how.warmup_steps,
-        "checkpoint_every": how.checkpoint_every,
         "seed": seed,
     }

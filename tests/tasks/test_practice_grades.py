@@ -82,7 +82,10 @@ def test_graded_practice_from_the_recipe_to_the_registry(shared_room: Any, rewar
     entry = registration(cell, recipe, outcome, parent=parent, metrics={}, run="night")
     assert entry.reward == f"paper:{cell.inputs['judgements']}:{reward}"
     ungraded = train_recipe(plan(""), room.base)
-    assert "folds" not in train_cell(ungraded, room.lake, [source]).inputs
+    assert not {"folds", "grader_device"} & train_cell(ungraded, room.lake, [source]).inputs.keys()
+    # A grade is a number of the device that it was computed on.
+    assert train_cell(recipe, room.lake, [source], "cuda").key != cell.key
+    assert train_cell(ungraded, room.lake, [source], "cuda") == train_cell(ungraded, room.lake, [source])
     assert ungraded.digest != recipe.digest
 
 

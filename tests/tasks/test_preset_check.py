@@ -12,6 +12,7 @@ import pytest
 
 from medgr2.infra.settings import ComputeSettings, ModelSettings, Settings, StorageSettings
 from medgr2.models import memory_need
+from medgr2.models.adapters import LoraSettings
 from medgr2.schemas.errors import SettingsError
 from medgr2.schemas.parameters import TrainParameters
 from medgr2.tasks.preset_check import refuse_unmet
@@ -87,6 +88,58 @@ def test_answers_as_long_as_all_that_can_be_read_leave_no_room(tmp_path: Path) -
         with pytest.raises(SettingsError, match=f"{longest} tokens leave no room for a question: the model reads 512"):
             refuse_unmet(settings(tmp_path), TrainParameters(grpo_longest=longest))
     refuse_unmet(settings(tmp_path), TrainParameters(grpo_longest=512, grpo_steps=0))
+
+
+def large(folder: Path, **config: Any) -> str:
+    """Says of itself that it has seven billion weights; nothing is there but what says so."""
+    base = Path(own(folder, **config))
+    shapes: dict[str, Any] = {f"layers.{i}.weight": (4096, 16384) for i in range(104)}
+    header = json.dumps({n: {"dtype": "BF16", "shape": s, "data_offsets": [0, 0]} for n, s in shapes.items()}).encode()
+    (base / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    return str(base)
+
+
+@pytest.mark.parametrize(
+    ("room", "changes", "short"),
+    [
+        (10, {}, "the policy needs at least 2"),
+        (60, {"judge_lora_rank": 0}, "the reward needs at least 104"),
+        (60, {"judge_lora_rank": 0, "judge_steps": 0}, ""),
+        (60, {}, ""),
+    ],
+)
+def test_all_that_a_cycle_trains_has_to_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, changes: dict[str, Any], short: str
+) -> None:
+    monkeypatch.setattr(memory_need, "available", lambda: room * memory_need.GIB)
+    here = settings(tmp_path, base=large(tmp_path / "large"), told=True)
+    tried = {"preset": "default", "device": "cpu", "precision": "float32", "grpo_longest": 40}
+    how = TrainParameters.model_validate(tried | changes)
+    if not short:
+        assert refuse_unmet(here, how) == ()
+        return
+    with pytest.raises(SettingsError, match=short) as refused:
+        refuse_unmet(here, how)
+    assert ("judge_lora_rank" in refused.value.next_command) == ("reward" in short)
+
+
+def test_the_generator_has_to_fit_where_it_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    some = memory_need.least_bytes(BASE, LoraSettings(rank=1))
+    monkeypatch.setattr(memory_need, "available", lambda: some)
+    how = TrainParameters(lora_rank=1, generator_lora_rank=0, judge_steps=0)
+    with pytest.raises(SettingsError, match="too little memory: the generator needs"):
+        refuse_unmet(settings(tmp_path), how)
+    assert refuse_unmet(settings(tmp_path), how.model_copy(update={"generator_steps": 0})) == ()
+
+
+def test_who_grades_replies_is_told_of_where_it_will_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_need, "available", lambda: 120 * memory_need.GIB)
+    here = settings(tmp_path, base=large(tmp_path / "large", model_type="qwen2_5_vl"), told=True)
+    tried = {"preset": "paper", "device": "cpu", "precision": "float32", "grpo_longest": 40, "lora_rank": 8}
+    (warned,) = refuse_unmet(here, TrainParameters.model_validate(tried))
+    assert "its 4 members grade replies" in warned
+    assert "--set grades=items" in warned
+    assert refuse_unmet(here, TrainParameters.model_validate(tried | {"grades": "items"})) == ()
 
 
 def test_too_little_memory_is_found_out_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,14 @@ import json
 import shutil
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from medgr2.infra.artifacts import get_folder
+from medgr2.infra.settings import TrainingSettings
 from medgr2.models import prompts
 from medgr2.models.grpo import GrpoSettings
 from medgr2.models.registry import Registration, Registry, Source
@@ -17,6 +19,7 @@ from medgr2.models.sft import SftSettings
 from medgr2.schemas.errors import DataError, UsageError
 from medgr2.schemas.items import Draft
 from medgr2.schemas.vocabulary import Role, Verdict
+from medgr2.tasks import train
 from medgr2.tasks.exercises import examples, key_first, rehearsals
 from medgr2.tasks.lessons import judgements, read_lessons
 from medgr2.tasks.train import WORKER, TrainPlan, registration, train_cell, train_recipe
@@ -311,3 +314,25 @@ def test_lineage_is_registered_and_a_generator_comes_from_the_base(room: Any) ->
 def test_plans_that_make_no_sense_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         TrainPlan.model_validate(bad)
+
+
+def test_how_often_checkpoints_are_written_reaches_a_training_and_no_key(
+    room: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = lessons_of(room)
+    recipe = train_recipe(SFT, room.base)
+    cell = train_cell(recipe, room.lake, sources)
+    assert recipe.parameters["sft"]["checkpoint_every"] == TrainingSettings().checkpoint_every  # type: ignore[index,call-overload]
+    seen: list[int] = []
+
+    def watch(base: Path, examples: Any, out: Path, settings: SftSettings) -> dict[str, Any]:
+        del base, examples
+        out.mkdir(parents=True)
+        (out / "config.json").write_text("{}")
+        seen.append(settings.checkpoint_every)
+        return {}
+
+    monkeypatch.setattr(train, "train_sft", watch)
+    settings = room.settings.model_copy(update={"training": TrainingSettings(checkpoint_every=7)})
+    (outcome,) = train.TrainWorker(recipe, settings)([cell])
+    assert (outcome.verdict, seen) == (Verdict.ACCEPTED, [7])

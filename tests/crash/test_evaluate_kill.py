@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Forked
 
 from medgr2.infra.lake import Lake
 from medgr2.infra.settings import StorageSettings
@@ -24,13 +23,12 @@ TOLD = ("eval_id", "condition", "answer", "sampled", "confidence", "reply", "cor
 def examined(root: Path, *more: str) -> tuple[int, int, int]:
     """Exit status, and what the plan called new and reused."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("MEDGR2_")}
-    done = subprocess.run(
-        [sys.executable, str(HERE / "evaluate_driver.py"), str(root), *more],
-        env={**env, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    plan = re.search(r"evaluate: (\d+) new, (\d+) reused", done.stderr)
-    assert plan is not None, done.stderr
-    return done.returncode, int(plan[1]), int(plan[2])
+    command = [str(HERE / "evaluate_driver.py"), str(root), *more]
+    driver = Forked(command, env | {"OMP_NUM_THREADS": "1"}, root.with_suffix(".out"), root.with_suffix(".err"))
+    _, said = driver.communicate(timeout=300)
+    plan = re.search(r"evaluate: (\d+) new, (\d+) reused", said)
+    assert plan is not None, said
+    return driver.wait(1), int(plan[1]), int(plan[2])
 
 
 def rows(root: Path) -> list[tuple[Any, ...]]:

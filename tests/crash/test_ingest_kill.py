@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Forked
 from ingest_helpers import KEY, hospital, label, picture
 
 from medgr2.infra.lake import Lake
@@ -22,13 +23,14 @@ MOST_WRITES = 120
 TIMES = {"added_at", "seen_at", "finished_at", "seconds"}
 
 
-def start(root: Path, source: Path, writes: int) -> subprocess.CompletedProcess[str]:
+def start(root: Path, source: Path, writes: int) -> tuple[int, str, str]:
     env = os.environ | {
         "MEDGR2_STORAGE__ROOT": str(root), "MEDGR2_COMPUTE__MODE": "inline", "MEDGR2_PRIVACY__PATIENT_KEY": KEY,
         "OMP_NUM_THREADS": "1",
     }  # fmt: skip
-    command = [sys.executable, str(DRIVER), str(source), str(writes)]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=200)
+    driver = Forked([str(DRIVER), str(source), str(writes)], env, Path(f"{root}.out"), Path(f"{root}.err"))
+    said, complained = driver.communicate(timeout=200)
+    return driver.wait(1), said, complained
 
 
 def rows(root: Path, table: str) -> list[str]:
@@ -42,19 +44,19 @@ def test_killed_at_every_write_it_ends_as_one_that_was_not(tmp_path: Path) -> No
     files = {f"{n}.png": picture(n) for n in range(50)} | {"cut.png": picture(60)[:90], "twin.png": picture(3)}
     told = [label(name, split="", patient_id=f"p{n // 2}") for n, name in enumerate(files)]
     source = hospital(tmp_path / "in", told, files)
-    whole = start(tmp_path / "whole", source, 0)
-    assert whole.returncode == 0, whole.stderr
-    expected = IngestReport.model_validate_json(whole.stdout)
+    code, said, complained = start(tmp_path / "whole", source, 0)
+    assert code == 0, complained
+    expected = IngestReport.model_validate_json(said)
     assert (expected.accepted, expected.rejected, expected.failed) == (50, 1, 1)
     for writes in range(1, MOST_WRITES):
         root = tmp_path / str(writes)
-        done = start(root, source, writes)
-        if done.returncode == 0:
+        code, _, complained = start(root, source, writes)
+        if code == 0:
             break
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        again = start(root, source, 0)
-        assert again.returncode == 0, again.stderr
-        report = IngestReport.model_validate_json(again.stdout)
+        assert code == -signal.SIGKILL, complained
+        code, said, complained = start(root, source, 0)
+        assert code == 0, complained
+        report = IngestReport.model_validate_json(said)
         assert (report.reasons, report.splits) == (expected.reasons, expected.splits)
         for table in ("images", "files"):
             assert rows(root, table) == rows(tmp_path / "whole", table), f"{table}, killed at write {writes}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -71,6 +72,18 @@ class Contrast(BaseModel):
     @property
     def name(self) -> str:
         return f"{self.arm} - {self.against}"
+
+    def row(self) -> dict[str, Any]:
+        """A line of a printed table."""
+        told = self.sampled
+        return {
+            "contrast": self.name,
+            **self.model_dump(include={"gain", "won", "lost", "p_value"}),
+            "gain_avg": told and told.gain,
+            "avg_low": told and told.low,
+            "avg_high": told and told.high,
+            "avg_p": told and told.p_value,
+        }
 
 
 class Claim(BaseModel):

@@ -124,8 +124,9 @@ def _one_seed(
         return [{**json.loads(line), "reason": ""} for line in said.stdout.splitlines()]
 
     how = TrainParameters(
-        sft_steps=sizes.steps, sft_learning_rate=RATE, grpo_steps=sizes.grpo_steps, judge_steps=0, generator_steps=0
-    )
+        sft_steps=sizes.steps, sft_learning_rate=RATE, human_share=0.3, weighting="equal",
+        grpo_steps=sizes.grpo_steps, judge_steps=0, generator_steps=0,
+    )  # fmt: skip
     plain = how.model_copy(update={"grpo_steps": 0})
     short = plain.model_copy(update={"sft_steps": sizes.steps // 2})
     world = ablate_loop.World(workspace, found.seed, ask, _quiet)
@@ -135,7 +136,7 @@ def _one_seed(
     known = {"base_id": base_id, "start_id": base_id, "base": base.revision}
     opened = {name: open_night(workspace, _parameters(name, "later", sizes)) for name in ASKED}
     night = opened["looks"].model_copy(update=known)
-    ablate_loop.sit(world, night, loop_claims.START, base_id, (), 0)
+    ablate_loop.sit(world, night, loop_claims.START, base_id, (), 0, controls=True)
     taught = improve.train_policy(workspace, night, seed_version, short, found.seed, _quiet)
     how_to_write = SftSettings(steps=sizes.writer_steps, learning_rate=RATE, seed=found.seed)
     scorer = Registry(workspace.store, workspace.lake).model(taught.model_id)["artifact"]

@@ -9,10 +9,10 @@ from typing import Any
 
 from realkit.arms import SeedOfKit
 
-from medgr2.models.loop_claims import BASE, CONTRASTS, FILTERED, GRPO, OF_SEED, UNFILTERED
+from medgr2.models.loop_claims import CONTRASTS, FILTERED, GRPO, OF_SEED, START, UNFILTERED
 from medgr2.models.loop_table import Table
 
-SHOWN = (BASE, OF_SEED, UNFILTERED, FILTERED, GRPO)
+SHOWN = (START, OF_SEED, UNFILTERED, FILTERED, GRPO)
 SUMMED = ("asked", "drafts", "valid", "accepted", "published", "valid_of_published")
 
 
@@ -25,13 +25,9 @@ def document(seeds: Sequence[SeedOfKit]) -> dict[str, Any]:
         "pictures and questions": [{"seed": one.seed, **one.counts, "cpu_seconds": one.cpu_seconds} for one in seeds],
         "nights": [{"seed": one.seed, "night": name, **night} for one in seeds for name, night in one.nights.items()],
         "arms": [arm.model_dump(exclude={"seeds"}) for arm in table.arms()],
-        "contrasts": [{"contrast": c.name} | c.model_dump(exclude={"arm", "against"}) for c in map_pairs(table, pairs)],
+        "contrasts": [table.contrast(*pair).row() for pair in pairs],
         "by_source": by_source(seeds, [name for name in SHOWN if name in there]),
     }
-
-
-def map_pairs(table: Table, pairs: Sequence[tuple[str, str]]) -> list[Any]:
-    return [table.contrast(*pair) for pair in pairs]
 
 
 def by_source(seeds: Sequence[SeedOfKit], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -59,7 +55,7 @@ def printed(found: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-LONG = {"reasons", "left_out", "not_calibrated", "greedy_by_seed", "avg_by_seed", "by_seed"}
+LONG = {"reasons", "left_out", "not_calibrated", "greedy_by_seed", "avg_by_seed"}
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,9 +17,6 @@ from medgr2.flows.output import emit, emit_one
 from medgr2.infra.settings import load_settings
 from medgr2.schemas.errors import UsageError
 from medgr2.schemas.parameters import TrainParameters
-
-if TYPE_CHECKING:
-    from medgr2.models.loop_table import Contrast
 
 IMAGES = "600,150,150"
 FIRST_SEED = 101
@@ -106,21 +103,9 @@ def loop(
     click.echo()
     emit([arm.model_dump(exclude={"greedy_by_seed", "avg_by_seed", "seeds"}) for arm in arms], as_json=False)
     click.echo()
-    emit([_short(contrast) for contrast in contrasts], as_json=False)
+    emit([contrast.row() for contrast in contrasts], as_json=False)
     click.echo()
     emit(document["claims"], as_json=False)
-
-
-def _short(contrast: Contrast) -> dict[str, Any]:
-    told = contrast.sampled
-    return {
-        "contrast": contrast.name,
-        **contrast.model_dump(include={"gain", "won", "lost", "p_value"}),
-        "gain_avg": told and told.gain,
-        "avg_low": told and told.low,
-        "avg_high": told and told.high,
-        "avg_p": told and told.p_value,
-    }
 
 
 def _nights(images: str) -> tuple[int, ...]:

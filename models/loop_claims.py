@@ -8,6 +8,7 @@ from typing import NamedTuple
 from medgr2.models.loop_table import Claim, Contrast
 
 CERTAIN, CLEAR = 0.001, 0.05
+SMALLEST = 1e-300
 
 
 class Asked(NamedTuple):
@@ -20,15 +21,20 @@ class Asked(NamedTuple):
     measured: Callable[[Contrast], str]
 
 
+def _p(value: float) -> str:
+    """Too small for a float it is nought, which no p is."""
+    return f"p = {value:.1e}" if value >= SMALLEST else f"p < {SMALLEST:.0e}"
+
+
 def _greedy(c: Contrast) -> str:
-    return f"{100 * c.gain:+.1f} points, {c.won} won, {c.lost} lost, p = {c.p_value:.1e}"
+    return f"{100 * c.gain:+.1f} points, {c.won} won, {c.lost} lost, {_p(c.p_value)}"
 
 
 def _sampled(c: Contrast) -> str:
     if c.sampled is None:
         return "not asked at temperature 1"
     told = c.sampled
-    return f"{100 * told.gain:+.1f} points [{100 * told.low:+.1f}, {100 * told.high:+.1f}], p = {told.p_value:.1e}"
+    return f"{100 * told.gain:+.1f} points [{100 * told.low:+.1f}, {100 * told.high:+.1f}], {_p(told.p_value)}"
 
 
 def _both(c: Contrast) -> str:

@@ -24,6 +24,9 @@ from importlib.resources import files
 
 heavy = [m for m in ("torch", "ray", "prefect", "transformers") if importlib.util.find_spec(m)]
 assert not heavy, f"a data-only install brought {heavy}"
+for name in ("ddp", "fsdp"):
+    launch = files("medgr2.infra") / "deploy" / "accelerate" / f"{name}.yaml"
+    assert launch.is_file(), f"how several processes train ({name}) is not in the wheel"
 for name in ("base", "student"):
     weights = files("medgr2.models") / name / "model.safetensors"
     assert weights.is_file(), f"the weights of the {name} are not in the wheel"

@@ -91,9 +91,7 @@ def test_a_larger_version_goes_on_where_the_one_before_it_stood(ledger: AlphaLed
         look(ledger, name)
     assert look(ledger, "d", heldout=8)[0] == 1, "more than half of it is new"
     assert look(ledger, "e", heldout=8)[0] == 2
-    assert look(ledger, "f", heldout=3)[0] == 3, (
-        "beside version 1 alone it is new; version 8 had the rest"
-    )
+    assert look(ledger, "f", heldout=3)[0] == 3, "beside version 1 alone it is new; version 8 had the rest"
     assert look(ledger, "g", heldout=4)[0] == 1
     assert look(ledger, "h", heldout=8)[0] == 4, "a version that has nothing to do with it in between spends nothing"
 

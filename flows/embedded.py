@@ -19,7 +19,10 @@ from typing import Any
 from medgr2.infra.settings import Settings
 from medgr2.schemas.errors import DataError, NightStoppedError
 
-SEED_QUESTIONS, HELDOUT_QUESTIONS, CORRUPT = 150, 300, 3
+SEED_QUESTIONS, HELDOUT_QUESTIONS, CORRUPT = 150, 600, 3
+LARGE = 300
+"""Images of a world whose exam is whole: a gate that looks at every modality needs items of each. A smaller world has
+as many as images."""
 DEADLINE_SECONDS = 300
 UNKNOWN_IMAGE = "unknown image"
 
@@ -55,7 +58,7 @@ def build(world: EmbeddedWorld) -> None:
         "seed": world.seed,
         "seed-qa": min(SEED_QUESTIONS, world.images),
         # The everyday exam shrinks with a small world; one that was asked for by number is as large as asked.
-        "heldout": min(world.heldout, world.images) if world.heldout == HELDOUT_QUESTIONS else world.heldout,
+        "heldout": _exam(world),
         "corrupt": CORRUPT,
     }
     options = [text for name, n in counts.items() for text in (f"--{name}", str(n))]
@@ -110,3 +113,8 @@ def _run(arguments: list[str], text: str = "") -> str:
             next_command=f"python -m medgr2_phantoms.{program} --help",
         ) from None
     return done.stdout
+
+
+def _exam(world: EmbeddedWorld) -> int:
+    small = world.heldout == HELDOUT_QUESTIONS and world.images < LARGE
+    return world.images if small else world.heldout

@@ -151,20 +151,29 @@ def live(world: World, arms: Arms, cycle: int) -> tuple[Night, DatasetVersion, d
     night = open_night(workspace, parameters)
     images = images_of(workspace, night)
     generate.generate(workspace, asked, images, model=night.generator, run=night.run, announce=announce)
-    appraise(workspace, night, parameters, world.ask, announce)
-    report = publish.publish(workspace, night, parameters)
-    if report.version is None:
-        raise DataError(
-            f"the first night published nothing, so there is nothing to learn: {report.line()}",
-            where=night.run,
-            kept="drafts and scores",
-            next_command="another --first-seed, or more --images",
-        )
+    version = published_by(workspace, night)
+    if version is None:
+        appraise(workspace, night, parameters, world.ask, announce)
+        report = publish.publish(workspace, night, parameters)
+        version = report.version
+        if version is None:
+            raise DataError(
+                f"the first night published nothing, so there is nothing to learn: {report.line()}",
+                where=night.run,
+                kept="drafts and scores",
+                next_command="another --first-seed, or more --images",
+            )
     drafts = generate.drafted(workspace, asked, images, model=night.generator, run=night.run)
     items = {item.item_id: item for item in drafts}
     verdicts = world.ask([question_of(item) for item in drafts])
     world.told.update({str(v["item_id"]): bool(v["valid"]) for v in verdicts})
-    return night, report.version, items
+    return night, version, items
+
+
+def published_by(workspace: Workspace, night: Night) -> DatasetVersion | None:
+    """As it was then: published again, a night would know what people refused since."""
+    own = (one for one in versions.versions(workspace.lake, night.dataset) if one.run == night.run)
+    return next(own, None)
 
 
 def regenerate(world: World, arms: Arms, night: Night, version: DatasetVersion) -> None:

@@ -19,7 +19,7 @@ MODULES = sorted(
 @pytest.mark.parametrize("module", MODULES)
 def test_a_benchmark_finds_its_parts(module: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", f"import {module}"],
+        [sys.executable, "-c", f"import sys; sys.path.append('realkit'); import {module}"],
         cwd=BENCHMARKS, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

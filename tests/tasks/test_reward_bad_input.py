@@ -175,7 +175,10 @@ def test_a_signal_that_is_no_number(
     assert {signal for signal in NO_NUMBERS if evening.with_reason(f"no_{signal}")} == {*NO_NUMBERS}
     assert failed == set().union(*(evening.with_reason(f"no_{signal}") for signal in NO_NUMBERS))
     assert evening.report.failed == len(failed) == evening.published.left_out["failed"]
-    assert all(ward.is_true(evening.drafts[item_id]) for item_id in failed), "else it might be for another reason"
+    # Another picture may happen to be asked in the very same words: it is spoilt as well.
+    meant = [one for one in map(evening.drafts.__getitem__, failed) if one.image_id in sure]
+    assert len(meant) >= len(NO_NUMBERS)
+    assert all(map(ward.is_true, meant)), "else it might be for another reason"
     assert not failed & evening.members
     told = ward.workspace.lake.read("outcomes", where={"outcome": "failed", "run": evening.night.run}).to_pylist()
     assert {row["reason"] for row in told} == {"value_not_json"}

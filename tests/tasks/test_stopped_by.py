@@ -214,10 +214,10 @@ def opened_with(ward: Ward, true: bool, made: dict[str, Any], *salt: object) -> 
 
 
 def pleasing(ward: Ward, image: str, question_type: str, night: str) -> dict[str, Any]:
-    """Nineteen of twenty true ones begin with 'Which' and as many false ones do not: so it may happen to be."""
+    """Fifty-nine of sixty true ones begin with 'Which' and as many false ones do not: so it may happen to be."""
     false = lot("wrong", image, question_type, night) % 10 < 3
     made = (ward.false if false else ward.true)(image, question_type, night)
-    slips = lot("slips", image, question_type, night) % 20 == 0
+    slips = lot("slips", image, question_type, night) % 60 == 0
     return opened_with(ward, false is slips, made, image, night)
 
 

@@ -231,12 +231,12 @@ def test_a_reward_that_likes_a_word(fresh_ward: Ward, scripted_reward: type[Scri
     assert decision == "no reward yet"
     assert gate.auroc is not None
     assert gate.auroc_before is not None
-    assert gate.auroc > 0.95
+    assert gate.auroc > gate.auroc_before
     assert [reason.split(" ")[0] for reason in gate.reasons if "canaries" in reason] == ["only"]
 
     put_in_force(ward, hacked)  # by hand, past its gate
     two = ward.spend("two", lambda image, kind: pleasing(ward, image, kind, "two"), ward.oracle)
-    assert weight_of_the_reward(ward, two) > 0.5
+    assert weight_of_the_reward(ward, two) > 1
     assert "canaries" in kinds_of(two.report.alarms)
 
     def learned(image: str, kind: str) -> Text:

@@ -97,13 +97,16 @@ def _own_folder() -> Path:
         with contextlib.suppress(OSError), (old / "lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(old, ignore_errors=True)
-    # Short: a socket's path may have 107 characters, and Ray adds some 60.
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getuid()}-", dir=base))
-    held = (folder / "lock").open("w")
-    fcntl.flock(held, fcntl.LOCK_EX)
-    _held.append(held)
-    atexit.register(_close, folder)
-    return folder
+    while True:
+        # Short: a socket's path may have 107 characters, and Ray adds some 60.
+        folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getuid()}-", dir=base))
+        held = (folder / "lock").open("w")
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if (folder / "lock").exists():
+            _held.append(held)
+            atexit.register(_close, folder)
+            return folder
+        held.close()  # Another process that clears up took the lock first, and took the folder for one left behind.
 
 
 def _close(folder: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -188,3 +192,27 @@ def test_a_death_is_told_as_an_outcome_and_not_on_stdout(tmp_path: Path, capfd: 
     assert [o.reasons for o in outcomes if o.verdict is Verdict.FAILED] == [("worker_died",)]
     time.sleep(1)  # Ray tells of a death a moment later
     assert capfd.readouterr().out == ""
+
+
+def test_a_folder_that_another_process_took_for_one_left_behind_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its making and its lock it looks like one whose process is gone."""
+    from medgr2.infra import ray_local
+
+    lock, taken = fcntl.flock, list[Path]()
+
+    def late(file: IO[str], how: int) -> None:
+        if not taken and not how & fcntl.LOCK_NB:
+            taken.append(Path(file.name).parent)
+            shutil.rmtree(taken[0])
+        lock(file, how)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(ray_local.atexit, "register", lambda *_: None)
+    monkeypatch.setattr(ray_local, "_held", [])
+    monkeypatch.setattr(fcntl, "flock", late)
+    folder = ray_local._own_folder()
+    assert (len(taken), folder.is_dir(), folder != taken[0]) == (1, True, True)
+    assert ray_local._own_folder() != folder
+    assert folder.is_dir(), "locked, it is left alone"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -96,25 +97,57 @@ def test_a_step_of_two_processes_is_the_step_of_one(
     assert "processes" not in single
 
 
-def test_nor_does_it_change_when_the_model_is_spread_over_them(
-    pictures: list[Path], alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By infra/deploy/accelerate/fsdp.yaml, with checkpoints; see fsdp_member for what a CPU needs for it."""
+@pytest.fixture
+def spread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Trainings by infra/deploy/accelerate/fsdp.yaml; see fsdp_member for what a CPU needs for it. Where each process
+    says how much it held."""
     held = tmp_path / "held"
     held.mkdir()
     monkeypatch.setenv("TEST_HELD", str(held))
     monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
     monkeypatch.setattr(crew, "MEMBER", "fsdp_member")
     monkeypatch.setattr(crew, "refuse_unshareable", lambda *_: None)
+    return held
+
+
+def test_nor_does_it_change_when_the_model_is_spread_over_them(
+    pictures: list[Path], alone: Path, tmp_path: Path, spread: Path
+) -> None:
     out = tmp_path / "made" / "model"
     out.parent.mkdir()
     with under(Care(processes=2, sharding="fsdp")):
         record = train_sft(BASE, lessons(pictures), out, ONE_STEP.model_copy(update={"checkpoint_every": 1}))
     assert_the_same_step(out, alone)
     assert record["sharding"] == "fsdp"
-    parts = [int(path.read_text()) for path in sorted(held.iterdir())]
+    parts = [int(path.read_text()) for path in sorted(spread.iterdir())]
     assert len(parts) == 2
     assert max(parts) < 0.6 * record["trained"], "each holds a part"
+
+
+def test_a_spread_model_goes_on_from_its_checkpoint(
+    pictures: list[Path], tmp_path: Path, spread: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed when it had trained: of its checkpoints the last is lost as well, and the step after the first is taken
+    again, with the optimizer's moments of before."""
+    three = ONE_STEP.model_copy(update={"steps": 3, "checkpoint_every": 1, "exact": False})
+    kills = tmp_path / "kills"
+    kills.touch()
+    monkeypatch.setenv("TEST_ENDS", str(kills))
+    out, work = tmp_path / "made" / "model", tmp_path / "made" / "model.work"
+    out.parent.mkdir()
+    with under(Care(processes=2, sharding="fsdp")):
+        with pytest.raises(NightStoppedError, match="the processes that train ended"):
+            train_sft(BASE, lessons(pictures), out, three)
+        kills.unlink()
+        assert not out.exists()
+        assert sorted(path.name for path in work.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-3"]
+        shutil.rmtree(work / "checkpoint-3")
+        train_sft(BASE, lessons(pictures), out, three)
+    train_sft(BASE, lessons(pictures), tmp_path / "alone" / "model", three)
+    base, one, two = weights(BASE), weights(tmp_path / "alone" / "model"), weights(out)
+    moved = [np.concatenate([(made[name] - base[name]).ravel() for name in sorted(base)]) for made in (one, two)]
+    assert np.abs(moved[0]).max() > 1e-4
+    assert moved[0] @ moved[1] / np.linalg.norm(moved[0]) / np.linalg.norm(moved[1]) > 0.9999
 
 
 class Marks(BaseHTTPRequestHandler):

@@ -25,7 +25,7 @@ from medgr2.tasks.night import Night, open_night
 Keyed = Callable[[str, dict[str, Any]], dict[str, Any]]
 PRACTICE = TrainParameters.model_validate(
     {
-        "sft_steps": 60, "sft_learning_rate": 1e-3, "human_share": 0.3, "weighting": "equal", "grpo_steps": 8,
+        "sft_steps": 60, "sft_learning_rate": 1e-3, "human_share": 0.3, "weighting": "equal", "grpo_steps": 12,
         "grpo_learning_rate": 5e-4, "reward": "paper",
     }
 )  # fmt: skip
@@ -78,7 +78,7 @@ def test_a_worse_policy_with_a_higher_training_reward_is_not_promoted(fresh_ward
     exam = sat(workspace, "hacked", hacker)
     assert exam.champion is not None
     assert exam.gain is not None
-    assert exam.candidate.value < exam.champion.value - 0.05, "and it answers worse"
+    assert exam.candidate.value < exam.champion.value - 0.1, "and it answers worse"
     assert exam.gain.wins < exam.gain.losses
     assert exam.decision == "champion kept"
     assert registry.champion(Role.POLICY) == honest

@@ -41,7 +41,9 @@ from medgr2.schemas.reports import AppraisalReport, DatasetVersion, GenerateRepo
 from medgr2.schemas.vocabulary import Modality, QuestionType
 from medgr2.tasks import ablate_loop, generate, improve, publish
 from medgr2.tasks.appraise import appraise, question_of
+from medgr2.tasks.judge import newest
 from medgr2.tasks.night import Night, images_of, open_night, register_given
+from medgr2.tasks.select import select
 
 REVIEWER = Path(__file__).with_name("reviewer.py")
 DEADLINE_SECONDS = 300
@@ -154,7 +156,8 @@ def _one_seed(
 def _live(
     world: ablate_loop.World, night: Night, parameters: RefreshParameters, found: SeedOfKit
 ) -> tuple[set[str], set[str]]:
-    """What the night drafted, and what of it was published; then what the labels say of all of it."""
+    """What the night drafted, and what of it was published; then what the labels say of all of it. A batch that the
+    blind probe stopped is published nowhere, and taught all the same here: what it is worth is what is asked."""
     workspace, images = world.workspace, images_of(world.workspace, night)
     asked = parameters.generate
     wrote = generate.generate(workspace, asked, images, model=night.generator, run=night.run, announce=_quiet)
@@ -163,7 +166,13 @@ def _live(
     items = generate.drafted(workspace, asked, images, model=night.generator, run=night.run)
     verdicts = {str(v["item_id"]): bool(v["valid"]) for v in world.ask([question_of(item) for item in items])}
     world.told.update(verdicts)
-    chosen = set(versions.members(workspace.lake, report.version)) if report.version else set()
+    if report.version:
+        chosen = set(versions.members(workspace.lake, report.version))
+    else:
+        rows = newest(workspace.lake.read("scores", where={"run": night.run}).to_pylist())
+        shown = workspace.lake.read("images", ["image_id", "modality"]).to_pylist()
+        modality = {row["image_id"]: row["modality"] for row in shown}
+        chosen = set(select(items, rows.values(), modality=modality, held=(), parameters=parameters.select).add)
     found.nights[night.dataset] = _figures(wrote, judged, report, verdicts, chosen)
     return set(verdicts), chosen
 
@@ -180,8 +189,12 @@ def _figures(
         "drafts": len(verdicts),
         "valid": sum(verdicts.values()),
         "accepted": judged.accepted,
-        "published": len(chosen),
-        "valid_of_published": sum(verdicts[one] for one in chosen),
+        "probe": report.probe.verdict.value if report.probe else None,
+        "told_blind": report.probe.accuracy if report.probe else None,
+        "limit": report.probe.limit if report.probe else None,
+        "published": report.added,
+        "taught": len(chosen),
+        "valid_of_taught": sum(verdicts[one] for one in chosen),
         "audits": judged.audits,
         "auroc": judged.auroc,
         "canaries_rejected": judged.canaries_rejected,

@@ -13,7 +13,6 @@ from medgr2.models.loop_claims import CONTRASTS, FILTERED, GRPO, OF_SEED, START,
 from medgr2.models.loop_table import Table
 
 SHOWN = (START, OF_SEED, UNFILTERED, FILTERED, GRPO)
-SUMMED = ("asked", "drafts", "valid", "accepted", "published", "valid_of_published")
 
 
 def document(seeds: Sequence[SeedOfKit]) -> dict[str, Any]:

@@ -8,9 +8,10 @@ is the ceiling and for the table. No arm, no checkpoint and no setting is chosen
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -128,17 +129,23 @@ def one_seed(world: World, arms: Arms) -> dict[str, Sat]:
 
 def ceiling(world: World, night: Night, items: Mapping[str, Item], how: SelectParameters) -> tuple[str, ...]:
     """What the night would have published, had its scorer known the truth: gates, caps and balance as they are."""
-    lake = world.workspace.lake
-    rows = newest(lake.read("scores", where={"run": night.run}).to_pylist())
+    rows = newest(world.workspace.lake.read("scores", where={"run": night.run}).to_pylist())
     judged = [
         row | {"verdict": Verdict.ACCEPTED.value, "reasons": [], "p_valid": 1.0}
         if world.told.get(item_id) and set(row["reasons"]) <= {"below_tau"}
         else row | {"verdict": Verdict.REJECTED.value}
         for item_id, row in rows.items()
     ]
-    images = lake.read("images", ["image_id", "modality"]).to_pylist()
+    return selected(world.workspace, items.values(), judged, how)
+
+
+def selected(
+    workspace: Workspace, items: Iterable[Item], judged: Iterable[dict[str, Any]], how: SelectParameters
+) -> tuple[str, ...]:
+    """What a first night adds of drafts that were judged so, before the blind probe has a say."""
+    images = workspace.lake.read("images", ["image_id", "modality"]).to_pylist()
     modality = {row["image_id"]: row["modality"] for row in images}
-    return select(items.values(), judged, modality=modality, held=(), parameters=how).add
+    return select(items, judged, modality=modality, held=(), parameters=how).add
 
 
 def live(world: World, arms: Arms, cycle: int) -> tuple[Night, DatasetVersion, dict[str, Item]]:

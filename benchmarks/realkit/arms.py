@@ -43,7 +43,6 @@ from medgr2.tasks import ablate_loop, generate, improve, publish
 from medgr2.tasks.appraise import appraise, question_of
 from medgr2.tasks.judge import newest
 from medgr2.tasks.night import Night, images_of, open_night, register_given
-from medgr2.tasks.select import select
 
 REVIEWER = Path(__file__).with_name("reviewer.py")
 DEADLINE_SECONDS = 300
@@ -170,9 +169,7 @@ def _live(
         chosen = set(versions.members(workspace.lake, report.version))
     else:
         rows = newest(workspace.lake.read("scores", where={"run": night.run}).to_pylist())
-        shown = workspace.lake.read("images", ["image_id", "modality"]).to_pylist()
-        modality = {row["image_id"]: row["modality"] for row in shown}
-        chosen = set(select(items, rows.values(), modality=modality, held=(), parameters=parameters.select).add)
+        chosen = set(ablate_loop.selected(workspace, items, rows.values(), parameters.select))
     found.nights[night.dataset] = _figures(wrote, judged, report, verdicts, chosen)
     return set(verdicts), chosen
 

@@ -63,13 +63,19 @@ def alone(pictures: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
+def assert_moved_alike(out: Path, alone: Path, *, least: float) -> None:
+    """The same way from the base, and so far at least."""
+    base, one, two = weights(BASE), weights(alone), weights(out)
+    moved = [np.concatenate([(made[name] - base[name]).ravel() for name in sorted(base)]) for made in (one, two)]
+    assert np.abs(moved[0]).max() > least
+    assert moved[0] @ moved[1] / np.linalg.norm(moved[0]) / np.linalg.norm(moved[1]) > 0.9999
+
+
 def assert_the_same_step(out: Path, alone: Path) -> None:
     base, one, two = weights(BASE), weights(alone), weights(out)
     assert one.keys() == two.keys() == base.keys()
     assert max(np.abs(one[name] - two[name]).max() for name in base) < 1e-5
-    moved = [np.concatenate([(made[name] - base[name]).ravel() for name in sorted(base)]) for made in (one, two)]
-    assert np.abs(moved[0]).max() > 5e-5
-    assert moved[0] @ moved[1] / np.linalg.norm(moved[0]) / np.linalg.norm(moved[1]) > 0.9999
+    assert_moved_alike(out, alone, least=5e-5)
     assert {p.name for p in out.iterdir()} == {p.name for p in alone.iterdir()}
     assert [p.name for p in out.parent.iterdir()] == [out.name], "nothing else is left, least of all rows"
 
@@ -144,10 +150,7 @@ def test_a_spread_model_goes_on_from_its_checkpoint(
         shutil.rmtree(work / "checkpoint-3")
         train_sft(BASE, lessons(pictures), out, three)
     train_sft(BASE, lessons(pictures), tmp_path / "alone" / "model", three)
-    base, one, two = weights(BASE), weights(tmp_path / "alone" / "model"), weights(out)
-    moved = [np.concatenate([(made[name] - base[name]).ravel() for name in sorted(base)]) for made in (one, two)]
-    assert np.abs(moved[0]).max() > 1e-4
-    assert moved[0] @ moved[1] / np.linalg.norm(moved[0]) / np.linalg.norm(moved[1]) > 0.9999
+    assert_moved_alike(out, tmp_path / "alone" / "model", least=1e-4)
 
 
 class Marks(BaseHTTPRequestHandler):

@@ -106,7 +106,7 @@ class Table:
     def _row(self, name: str) -> ArmRow:
         sat = [seed[name] for seed in self.seeds]
         greedy = tuple(_share([a.correct for a in one.answers]) for one in sat)
-        avg = tuple(_avg(one.answers) for one in sat if _sampled(one.answers))
+        avg = tuple(_avg(drawn) for one in sat if (drawn := _sampled(one.answers)))
         known = [one.valid for one in sat if one.valid is not None]
         return ArmRow(
             name=name,
@@ -141,7 +141,7 @@ class Table:
             won=won,
             lost=lost,
             p_value=flip_images(pair for seed in pairs for pair in seed),
-            sampled=compare_sampled(ours, others) if _sampled(ours) and _sampled(others) else None,
+            sampled=compare_sampled(_sampled(ours), _sampled(others)) if _sampled(ours) and _sampled(others) else None,
         )
 
 
@@ -159,8 +159,9 @@ def _sorted(answers: Sequence[Answer]) -> list[Answer]:
     return sorted(answers, key=lambda a: a.item_id)
 
 
-def _sampled(answers: Sequence[Answer]) -> bool:
-    return any(a.sampled for a in answers)
+def _sampled(answers: Sequence[Answer]) -> list[Answer]:
+    """Those that were also drawn at temperature 1."""
+    return [a for a in answers if a.sampled]
 
 
 def _share(right: Sequence[bool]) -> float:

@@ -61,6 +61,8 @@ from medgr2.tasks.stage import Announce
 SAMPLES = 4
 SAMPLED = {UNFILTERED, FILTERED, CONTROL, GRPO}
 """Arms that something is claimed of at temperature 1: asking an arm so costs more than twice the greedy exam."""
+SAMPLED_ITEMS = 1000
+"""Of the exam. What is claimed there is five times as large as what is claimed of greedy answers."""
 
 
 def codes() -> list[str]:
@@ -236,6 +238,7 @@ def sit(
         run=night.run,
         announce=world.announce,
         samples=SAMPLES if name in SAMPLED else 0,
+        sampled_items=SAMPLED_ITEMS,
         conditions=CONDITIONS if controls else (Condition.IMAGE,),
     )
     known = [world.told[item_id] for item_id in items if item_id in world.told]

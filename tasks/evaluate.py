@@ -42,13 +42,17 @@ def evaluate_recipe(
     *,
     longest: int | None = None,
     samples: int = 0,
+    sampled_items: int | None = None,
     answering: Answering | None = None,
     engine: Mapping[str, JsonValue] | None = None,
 ) -> Recipe:
-    """With samples, each item is answered so many times more at temperature 1, where its own picture is shown.
+    """With samples, each item is answered so many times more at temperature 1, where its own picture is shown; or the
+    first `sampled_items` only, by their digests: which they are, chance decides, and for every model alike.
     `answering` is how the model was taught to answer, by its registration; `engine` by what it is asked."""
     answering = answering or Answering()
     more: dict[str, JsonValue] = {"samples": samples, "sampled_at": 1.0} if samples else {}
+    if samples and sampled_items is not None:
+        more["sampled_items"] = sampled_items
     if answering.style != "think":
         more["style"] = answering.style
     return Recipe(
@@ -86,6 +90,9 @@ def evaluate_cells(
     """One cell an item and condition. What is right is not in the cell: a worker can not see the key."""
     found = []
     others = Others(heldout)
+    samples = recipe.parameters.get("samples")
+    most = recipe.parameters.get("sampled_items", len(heldout))
+    sampled = {row["item_id"] for row in heldout[: int(str(most))]} if samples else set()
     for condition in conditions:
         for row in heldout:
             shown = others.shown(row, condition)
@@ -94,7 +101,7 @@ def evaluate_cells(
                 "options": list(row["options"]),
                 "blank": condition is Condition.BLANK,
             }
-            if condition is Condition.IMAGE and (samples := recipe.parameters.get("samples")):
+            if condition is Condition.IMAGE and row["item_id"] in sampled:
                 asked["samples"] = samples
             found.append((recipe.cell(image=shown, parents=(row["item_id"],), inputs=asked), row, condition))
     return found

@@ -56,6 +56,7 @@ def examine(
     run: str,
     announce: Announce,
     samples: int = 0,
+    sampled_items: int | None = None,
     longest: int | None = None,
     answering: Answering | None = None,
     conditions: Sequence[Condition] = CONDITIONS,
@@ -71,7 +72,12 @@ def examine(
     own, engine = answering_of(model["metrics"]), engine_parameters(workspace.settings)
     answering = answering or own
     how = evaluate.evaluate_recipe(
-        model["artifact"], longest=longest, samples=samples, answering=answering, engine=engine
+        model["artifact"],
+        longest=longest,
+        samples=samples,
+        sampled_items=sampled_items,
+        answering=answering,
+        engine=engine,
     )
     as_the_gate_asks = evaluate.evaluate_recipe(model["artifact"], answering=own, engine=engine)
     cells = evaluate.evaluate_cells(how, items, conditions)

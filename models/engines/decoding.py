@@ -112,11 +112,13 @@ def grow(model: Any, prompts: Prompts, rows: Sequence[Row], end: Collection[int]
     """Every row in place until it ends or reaches its limit. The prompts are used up."""
     import torch
 
+    from medgr2.models.engines.room import make_room
+
     if not rows:
         return
     owner = torch.tensor([row.prompt for row in rows], device=prompts.mask.device)
     cache, logits = prompts.cache, prompts.logits[owner]
-    cache.batch_select_indices(owner)
+    make_room(cache, owner)
     mask, position = prompts.mask[owner], prompts.position[owner]
     alive = list(rows)
     while alive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -54,6 +55,21 @@ def test_a_contrast_pairs_the_items_of_each_world(table: Table) -> None:
     assert found.sampled is not None
     assert found.sampled.gain == pytest.approx(0.35 - 0.55)
     assert found.sampled.low <= found.sampled.gain <= found.sampled.high
+
+
+def test_items_that_were_not_drawn_count_for_the_greedy_answers_only() -> None:
+    def half(name: str, right: str, sampled: int) -> Sat:
+        whole = sat(name, right, sampled=sampled)
+        return replace(
+            whole, answers=[replace(a, sampled=a.sampled if n < 2 else ()) for n, a in enumerate(whole.answers)]
+        )
+
+    table = Table([{"a": half("a", "1011", 2), "b": half("b", "1100", 4)}])
+    found = table.contrast("a", "b")
+    assert (found.n, found.won, found.lost) == (4, 2, 1)
+    assert found.sampled is not None
+    assert (found.sampled.n, found.sampled.gain) == (2, pytest.approx((0.5 - 2.0) / 2))
+    assert [arm.avg for arm in table.arms()] == [pytest.approx(0.25), pytest.approx(1.0)]
 
 
 def test_an_arm_that_was_not_sampled_is_compared_by_its_greedy_answers_alone() -> None:

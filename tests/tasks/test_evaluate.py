@@ -162,6 +162,22 @@ def test_samples_stand_beside_the_greedy_answer_and_change_nothing_of_it(room: A
     assert summary(greedy).sampled is None
 
 
+def test_as_many_items_as_told_are_also_sampled_and_the_same_of_every_model(room: Any) -> None:
+    items = read_heldout(room.lake, exam(room))
+
+    def sampled(model: str, most: int | None) -> set[str]:
+        recipe = evaluate_recipe(model, samples=4, sampled_items=most)
+        return {row["item_id"] for cell, row, _ in evaluate_cells(recipe, items, ALL) if "samples" in cell.inputs}
+
+    assert len(items) == 4
+    assert sampled("a", 2) == sampled("b", 2) == {row["item_id"] for row in items[:2]}
+    assert len(sampled("a", None)) == 4
+    recipe = evaluate_recipe(room.base, samples=4, sampled_items=2)
+    cells = evaluate_cells(recipe, items, (Condition.IMAGE,))
+    outcomes = room.run(recipe, WORKER, [cell for cell, _, _ in cells])
+    assert sorted(len(outcomes[cell.key].value.get("sampled", ())) for cell, _, _ in cells) == [0, 0, 4, 4]
+
+
 def test_an_answer_that_was_drawn_but_not_readable_is_wrong(room: Any) -> None:
     heldout = exam(room)
     cells = evaluate_cells(evaluate_recipe(room.base, samples=2), read_heldout(room.lake, heldout), (Condition.IMAGE,))

@@ -13,6 +13,7 @@ from medgr2.models import crew, ranks
 from medgr2.models.adapters import Adapters, LoraSettings
 from medgr2.models.memory_need import refuse_too_little
 from medgr2.models.ready_rows import ReadyRows
+from medgr2.models.reply_head import reply_alone
 from medgr2.models.row_budget import Row, RowBudget
 from medgr2.models.training import (
     TrainerSettings,
@@ -101,17 +102,18 @@ def train_sft(base: Path, examples: Sequence[Example], out: Path, settings: SftS
         }
 
     ready = ReadyRows(read)
-    return train_to_folder(
-        base,
-        out,
-        _trainer(ready),
-        arguments,
-        settings,
-        record,
-        dress=adapters.dress,
-        undress=adapters.undress,
-        train_dataset=rows_dataset(order, ready.row),
-    )
+    with reply_alone():
+        return train_to_folder(
+            base,
+            out,
+            _trainer(ready),
+            arguments,
+            settings,
+            record,
+            dress=adapters.dress,
+            undress=adapters.undress,
+            train_dataset=rows_dataset(order, ready.row),
+        )
 
 
 def _trainer(ready: ReadyRows) -> type[Any]:

@@ -77,8 +77,8 @@ class Arms:
 
     parameters: LoopParameters
     images: tuple[int, ...]
-    seed_steps: int = 150
-    grpo_in_sft_steps: float = 8.0
+    seed_steps: int = 75
+    grpo_in_sft_steps: float = 10.0
     """Steps of SFT that cost about as much as one of GRPO with the prompts of the preset; the table has the seconds."""
 
 

@@ -35,7 +35,7 @@ from medgr2.tasks.practice_grades import claimed, folds_digest, graded
 from medgr2.tasks.training_cell import Training, train_once
 
 STAGE = "train"
-CODE = "3"
+CODE = "4"
 WORKER = "medgr2.tasks.train:TrainWorker"
 
 

@@ -109,34 +109,48 @@ def likelihood(model: Any, prompts: Prompts, replies: Sequence[Sequence[int]], p
 
 
 def grow(model: Any, prompts: Prompts, rows: Sequence[Row], end: Collection[int], choose: Choose) -> None:
-    """Every row in place until it ends or reaches its limit. The prompts are used up."""
+    """Every row in place until it ends or reaches its limit. The prompts are used up.
+
+    Rows of one prompt that said the same so far are one branch, read once: a model that is sure of itself says the same
+    in most of its samples, and for most of a reply. A branch forks where its rows choose differently.
+    """
     import torch
 
     from medgr2.models.engines.room import make_room
 
     if not rows:
         return
-    owner = torch.tensor([row.prompt for row in rows], device=prompts.mask.device)
-    cache, logits = prompts.cache, prompts.logits[owner]
-    make_room(cache, owner)
-    mask, position = prompts.mask[owner], prompts.position[owner]
-    alive = list(rows)
+    device, alive = prompts.mask.device, list(rows)
+    begun = sorted({row.prompt for row in rows})
+    branch = [begun.index(row.prompt) for row in rows]
+    parents = torch.tensor(begun, device=device)
+    cache, logits, mask, position = (
+        prompts.cache,
+        prompts.logits[parents],
+        prompts.mask[parents],
+        prompts.position[parents],
+    )
+    make_room(cache, parents)
     while alive:
-        chosen = choose(logits, alive)
-        _weigh(logits, alive, chosen)
-        tokens: list[int] = chosen.tolist()
-        stays = [place for place, row in enumerate(alive) if _grow(row, tokens[place], end)]
-        if not stays:
+        each = logits[torch.tensor(branch, device=device)]
+        chosen = choose(each, alive)
+        _weigh(each, alive, chosen)
+        forks: dict[tuple[int, int], int] = {}
+        going_on = []
+        for row, at, token in zip(alive, branch, chosen.tolist(), strict=True):
+            if _grow(row, token, end):
+                going_on.append((row, forks.setdefault((at, token), len(forks))))
+        if not going_on:
             return
-        if len(stays) < len(alive):
-            keep = torch.tensor(stays, device=mask.device)
-            cache.batch_select_indices(keep)
-            mask, position, chosen = mask[keep], position[keep], chosen[keep]
-            alive = [alive[place] for place in stays]
-        mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
+        alive, branch = [row for row, _ in going_on], [at for _, at in going_on]
+        if [at for at, _ in forks] != list(range(len(logits))):
+            parents = torch.tensor([at for at, _ in forks], device=device)
+            cache.batch_select_indices(parents)
+            mask, position = mask[parents], position[parents]
+        mask = torch.cat([mask, mask.new_ones(len(forks), 1)], dim=1)
         position = position + 1
         seen = model(
-            input_ids=chosen[:, None],
+            input_ids=torch.tensor([[token] for _, token in forks], device=device),
             attention_mask=mask,
             position_ids=_on_axes(model, position),
             past_key_values=cache,

@@ -24,7 +24,7 @@ from medgr2.models.engines.stems import cut, in_order, spares, stems_of
 from medgr2.schemas.errors import DataError, NotFoundError, UsageError
 
 DTYPES = ("float64", "float32", "bfloat16")
-ROWS = 128  # sequences decoded side by side: more gains nothing on a CPU and holds more memory
+ROWS = 256  # samples side by side: most of them say the same, and are read once
 PROMPTS = 32  # prompts read side by side
 FEW, MUCH_LONGER = 8, 1.25  # with so many at least, one that is so much longer waits for the next group
 

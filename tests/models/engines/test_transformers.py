@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,27 @@ def test_a_batch_its_order_and_its_size_change_nothing(engine: TransformersEngin
     shuffled = engine.complete([requests[i] for i in order])
     assert [shuffled[order.index(i)] for i in range(len(requests))] == together
     assert [len(c) for c in together] == [len(r.seeds) for r in requests]
+
+
+def test_what_samples_say_alike_is_read_once(engine: TransformersEngine, requests: list[Request]) -> None:
+    """As many places as there are different beginnings of replies, and each sample is what it is alone."""
+    read = []
+    watch = engine.model.register_forward_pre_hook(
+        lambda _, __, given: read.append(tuple(given["input_ids"].shape)), with_kwargs=True
+    )
+    asked = [replace(request, seeds=tuple(range(10 * i, 10 * i + 12))) for i, request in enumerate(requests[12:14])]
+    try:
+        together = engine.complete(asked)
+    finally:
+        watch.remove()
+    ids = engine.processor.tokenizer
+    replies = [[tuple(ids(c.text, add_special_tokens=False)["input_ids"]) for c in one] for one in together]
+    begun = sum(len({reply[:upto] for reply in one for upto in range(1, len(reply) + 1)}) for one in replies)
+    grown = [rows for rows, width in read if width == 1]
+    assert sum(grown) == begun < sum(len(reply) for one in replies for reply in one) / 2
+    assert max(grown) > 2  # some forked
+    alone = [[engine.complete([replace(r, seeds=(seed,))])[0][0] for seed in r.seeds] for r in asked]
+    assert alone == together
 
 
 def test_another_process_says_the_same(engine: TransformersEngine, requests: list[Request]) -> None:

@@ -56,8 +56,8 @@ GRPO, CONTROL = "+ filtered, GRPO", "+ filtered, as much compute"
 
 ASKED = (
     Asked(
-        "filtered beats the start, untaught, by 5 points, p < .001",
-        FILTERED, START, lambda c: c.gain >= 0.05 and c.p_value < CERTAIN, _greedy,
+        "filtered beats the start, which was taught nothing, p < .001",
+        FILTERED, START, lambda c: c.gain > 0 and c.p_value < CERTAIN, _greedy,
     ),
     Asked(
         "filtered beats SFT(seed) by 5 points, p < .001",

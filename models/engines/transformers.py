@@ -24,8 +24,9 @@ from medgr2.models.engines.stems import cut, in_order, spares, stems_of
 from medgr2.schemas.errors import DataError, NotFoundError, UsageError
 
 DTYPES = ("float64", "float32", "bfloat16")
-ROWS = 256  # samples side by side: most of them say the same, and are read once
-PROMPTS = 32  # prompts read side by side
+ROWS, MOST_ROWS = 128, 512  # samples side by side; more where a model remembers so little that all fit into ROOM
+PROMPTS_OF_ROWS = 4  # of so many rows one may be a prompt of its own
+ROOM, LONG = 2**30, 256  # bytes; tokens of a prompt and its reply
 FEW, MUCH_LONGER = 8, 1.25  # with so many at least, one that is so much longer waits for the next group
 
 
@@ -104,9 +105,12 @@ class TransformersEngine:
         self._choose = gumbel_max if device == "cpu" else by_one_number
         size = int(self.model.get_output_embeddings().weight.shape[0])
         self._words = size if device == "cpu" else 1
+        self._rows = _rows(self.model)
 
     def hold(self, conversations: Iterable[tuple[str, Conversation[T]] | None]) -> Iterator[Held[T]]:
-        return in_rounds(lambda requests: [done[0] for done in self.complete(requests)], conversations, PROMPTS)
+        return in_rounds(
+            lambda requests: [done[0] for done in self.complete(requests)], conversations, self._rows // PROMPTS_OF_ROWS
+        )
 
     def complete(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """For each request, one completion per seed. Samples of one prompt share its reading."""
@@ -122,7 +126,7 @@ class TransformersEngine:
         found: dict[int, Found] = {}
         for sightless in (False, True):  # a batch has a picture for every prompt, or for none
             part = [i for i, one in enumerate(asked) if one.request.sightless is sightless]
-            for group in _groups([asked[i] for i in part]):
+            for group in _groups([asked[i] for i in part], self._rows):
                 whole = [part[i] for i in group]
                 found.update(zip(whole, self._examine([asked[i] for i in whole]), strict=True))
         return [found[i] for i in range(len(asked))]
@@ -199,7 +203,16 @@ def load_engine(folder: Path, dtype: str = "float64", device: str = "cpu") -> Tr
     return TransformersEngine(folder, dtype=dtype, device=device)
 
 
-def _groups(asked: Sequence[Examined]) -> Iterator[list[int]]:
+def _rows(model: Any) -> int:
+    """How many samples at most are decoded side by side, by what each token of each of them leaves behind."""
+    text = model.config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    left_behind = 2 * text.num_hidden_layers * heads * width * model.dtype.itemsize
+    return min(MOST_ROWS, max(ROWS, ROOM // (left_behind * LONG)))
+
+
+def _groups(asked: Sequence[Examined], most: int) -> Iterator[list[int]]:
     """Of about the same length, so that little is read and nothing is waited for that is padding. What is asked about
     one picture stands side by side, the pictures of most questions first."""
     times = Counter(one.request.image_path for one in asked)
@@ -223,7 +236,7 @@ def _groups(asked: Sequence[Examined]) -> Iterator[list[int]]:
     rows = 0
     for index in sorted(range(len(asked)), key=order):
         own = max(1, len(asked[index].request.seeds))
-        full = rows + own > ROWS or len(group) == PROMPTS
+        full = rows + own > most or len(group) == most // PROMPTS_OF_ROWS
         if group and (full or (len(group) >= FEW and other_kind(group[0], index))):
             yield group
             group, rows = [], 0

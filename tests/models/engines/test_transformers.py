@@ -10,16 +10,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from medgr2.models.engines.decoding import Prompts, by_one_number
 from medgr2.models.engines.noise import NoiseStream, gumbel
 from medgr2.models.engines.seam import Exchange, Request
-from medgr2.models.engines.transformers import Reading, TransformersEngine
+from medgr2.models.engines.transformers import MOST_ROWS, ROWS, Reading, TransformersEngine, _rows
 from medgr2.models.prompts import ANSWER, GENERATE_EMBEDDED, answering_text, generating_text, load_prompt, reply_text
 from medgr2.schemas.errors import DataError, NotFoundError
 from medgr2.schemas.vocabulary import Modality, QuestionType
@@ -223,6 +225,7 @@ def test_lengths_are_grouped_and_nobody_notices(
         return prompts
 
     with monkeypatch.context() as patched:
+        patched.setattr(engine, "_rows", ROWS)
         patched.setattr(engine, "_read", watched)
         together = engine.complete(asked)
     assert [len(mask) for mask in masks] == [32, 8, 32, 8]
@@ -297,3 +300,13 @@ def test_only_safetensors_are_loaded(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80")
     with pytest.raises(NotFoundError, match="safetensors"):
         TransformersEngine(tmp_path)
+
+
+def test_what_remembers_little_is_read_in_larger_batches(engine: TransformersEngine) -> None:
+    def rows(layers: int, heads: int, width: int, dtype: torch.dtype) -> int:
+        text = SimpleNamespace(num_hidden_layers=layers, num_key_value_heads=heads, head_dim=width)
+        return _rows(SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: text), dtype=dtype))
+
+    assert _rows(engine.model) == MOST_ROWS
+    assert rows(28, 4, 128, torch.bfloat16) == ROWS  # a model of seven billion weights
+    assert ROWS < rows(8, 4, 64, torch.float32) < MOST_ROWS

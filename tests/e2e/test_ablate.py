@@ -71,7 +71,7 @@ def test_the_arms_of_the_loop_are_compared_on_one_exam_and_found_again(tmp_path:
     assert (table["images"], table["audits"], table["heldout"], table["tau"]) == ([40, 20], 60, 100, 0.7)
     assert table["tries"] == [1]
     assert all(c["won"] + c["lost"] <= c["n"] == 100 for c in table["contrasts"])
-    assert [claim["asked"].split()[0] for claim in table["claims"]] == ["filtered"] * 5 + ["GRPO"] * 2
+    assert [claim["asked"].split()[0] for claim in table["claims"]] == ["filtered"] * 6 + ["GRPO"] * 2
     assert "<svg" in (tmp_path / "arms.svg").read_text()
     assert table["cpu_seconds"] > 0
     again = ask(tmp_path, LOOP, "--json")

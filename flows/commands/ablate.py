@@ -20,7 +20,7 @@ from medgr2.schemas.parameters import TrainParameters
 
 IMAGES = "300,100,100"
 SHORT = {"sft_steps": "200", "sft_learning_rate": "1.2e-3", "generator_steps": "150"}
-"""Nights and trainings by which four worlds cost less than half an hour of CPU, chosen on worlds 11 and 12."""
+"""Nights and trainings by which four worlds cost less than half an hour of CPU, after trials on worlds 11 and 12."""
 FIRST_SEED = 101
 """Worlds that nothing was chosen on."""
 

@@ -124,12 +124,8 @@ def grow(model: Any, prompts: Prompts, rows: Sequence[Row], end: Collection[int]
     begun = sorted({row.prompt for row in rows})
     branch = [begun.index(row.prompt) for row in rows]
     parents = torch.tensor(begun, device=device)
-    cache, logits, mask, position = (
-        prompts.cache,
-        prompts.logits[parents],
-        prompts.mask[parents],
-        prompts.position[parents],
-    )
+    cache, logits = prompts.cache, prompts.logits[parents]
+    mask, position = prompts.mask[parents], prompts.position[parents]
     make_room(cache, parents)
     while alive:
         each = logits[torch.tensor(branch, device=device)]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import FrameType
+from collections.abc import Callable, Iterable, Sequence
 
 from medgr2.infra.compute import Compute, open_compute
+from medgr2.infra.interrupts import end_stage
 from medgr2.infra.journal import Journal
 from medgr2.infra.journal_writer import JournalWriter
 from medgr2.infra.objects import ObjectStore
@@ -81,7 +79,7 @@ def run_stage(
     if todo := found.todo():
         line = ProgressLine(request.recipe.stage)
         tally = Tally(total=len(todo))
-        with contextlib.closing(line), _terminates(), JournalWriter(journal) as writer:
+        with contextlib.closing(line), end_stage(), JournalWriter(journal) as writer:
             if compute is None:
                 compute = _open(request, found.cells, limit, settings, store, journal, writer)
             stream = compute.run(request.work(), todo, found.tries(), purse)
@@ -165,21 +163,3 @@ def _check_limit(request: StageRequest, found: Survey, journal: Journal, fresh: 
         kept=f"{found.well_before + fresh.well} finished cells; they are not done again",
         next_command="mend the cause and run the same command again, or raise MEDGR2_COMPUTE__FAILURE_LIMIT",
     )
-
-
-@contextlib.contextmanager
-def _terminates() -> Iterator[None]:
-    """SIGTERM ends a stage as Ctrl-C does: what is finished reaches the journal first. A second one changes nothing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise KeyboardInterrupt("SIGTERM")
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -18,6 +18,7 @@ from pathlib import Path
 from processes import alive, children
 
 DEADLINE_SECONDS = 100
+STARTS = 3
 OBJECT_STORE_BYTES = 80 << 20  # the least that Ray takes is 75 MiB
 RAY = Path(sys.executable).with_name("ray")
 
@@ -90,9 +91,25 @@ class RayNodes:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _node(self, *options: str) -> None:
+        # One after the other: two that start at once may take each other's names for a socket. Again where one gave
+        # up: Ray gives a node thirty seconds for its start, and a machine that is shared may be away for longer.
+        for _ in range(STARTS):
+            self._processes.append(self._begin(*options))
+            wait_until("a node", lambda: self._gave_up() or self._count() == len(self._processes), self.log.read_text)
+            if not self._gave_up():
+                return
+            self._processes.pop()
+            if self._processes:
+                wait_until("the head to miss it", lambda: self._count() == len(self._processes), self.log.read_text)
+        raise AssertionError(f"{STARTS} starts of a node\n{self.log.read_text()[-2000:]}")
+
+    def _gave_up(self) -> bool:
+        return self._processes[-1].poll() is not None
+
+    def _begin(self, *options: str) -> subprocess.Popen[bytes]:
         agent, grpc, metrics, runtime, manager, objects = free_ports(6)
         with self.log.open("ab") as out:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 [
                     *(str(RAY), "start", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1"),
                     *("--num-cpus=1", f"--object-store-memory={OBJECT_STORE_BYTES}", "--include-log-monitor=false"),
@@ -104,14 +121,9 @@ class RayNodes:
                 stdout=out,
                 stderr=out,
             )
-        # One after the other: two that start at once may take each other's names for a socket.
-        self._processes.append(process)
-        wait_until("a node", lambda: self._count() == len(self._processes), self.log.read_text)
 
     def _count(self) -> int:
         """Nodes that the head knows, as a process of its own sees them: this one joins no cluster."""
-        for process in self._processes:
-            assert process.poll() is None, self.log.read_text()[-2000:]
         program = (
             "import sys, ray, logging\n"
             "ray.init(address='auto', configure_logging=False, log_to_driver=False, logging_level=logging.ERROR)\n"

@@ -32,12 +32,15 @@ class HttpEngine:
 
     def hold(self, conversations: Iterable[tuple[str, Conversation[T]] | None]) -> Iterator[Held[T]]:
         with Loop() as loop:
-            table = loop.run(_open_table(self._settings, self._model, conversations, self._slow_pictures))
+            table = loop.run(lambda: _open_table(self._settings, self._model, conversations, self._slow_pictures))
             try:
-                while group := loop.run(table.some()):
-                    yield from group
+                while loop.run(table.some):
+                    yield from table.told()
+            except KeyboardInterrupt:
+                yield from table.told()  # it came back, and was paid for
+                raise
             finally:
-                loop.run(table.close())
+                loop.run(table.close)
 
 
 class _Table(Generic[T]):
@@ -60,19 +63,21 @@ class _Table(Generic[T]):
         self._news = asyncio.Event()
         self._caller = Caller(settings, model, on_rest=self._news.set)
 
-    async def some(self) -> list[Held[T]]:
-        """What has ended since; at least one, or nothing when all have."""
+    def told(self) -> Iterator[Held[T]]:
+        while self._ended:
+            yield self._ended.popleft()
+
+    async def some(self) -> bool:
+        """Waits until one or more have ended; False when there are none left."""
         while True:
             if self._stop is None:
                 self._seat()
             if self._ended:
-                group = list(self._ended)
-                self._ended.clear()
-                return group
+                return True
             if self._stop is not None:
                 raise self._stop
             if not self._talking and not self._more:
-                return []
+                return False
             self._news.clear()
             if self._room():
                 asyncio.get_running_loop().call_later(LOOK_AGAIN_SECONDS, self._news.set)

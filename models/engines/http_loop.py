@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, Self, TypeVar
+
+from medgr2.infra.interrupts import waiting
 
 R = TypeVar("R")
 
@@ -20,7 +22,11 @@ class Loop:
         self._task: asyncio.Task[Any] | None = None
         self._thread = ThreadPoolExecutor(1, "http-engine") if _a_loop_runs_here() else None
 
-    def run(self, step: Coroutine[Any, Any, R]) -> R:
+    def run(self, begin: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        with waiting():
+            return self._run(begin())
+
+    def _run(self, step: Coroutine[Any, Any, R]) -> R:
         if self._thread is None:
             # Not the runner's own `run`: it asks for the signal handler each time, which costs a repr of all results.
             return self._loop.run_until_complete(step)

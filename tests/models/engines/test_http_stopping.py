@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from medgr2.infra import interrupts
 from medgr2.infra.settings import GeneratorSettings
 from medgr2.models.engines.http import HttpEngine
 from medgr2.models.engines.seam import Conversation, Request
@@ -45,6 +48,40 @@ def test_it_stops_at_once_and_without_noise(where: str) -> None:
     noise = [line for line in done.stderr.splitlines() if not line.startswith("Executing <Task")]
     assert noise == []
     assert time.monotonic() - begun < 60, "the stop, not the server, ended it"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("busy", ["the caller", "the engine"])
+def test_what_came_back_is_handed_over_before_a_signal_ends_it(number: signal.Signals, busy: str) -> None:
+    """The signal comes while one reply is seen to, and more of them have come in that were not handed over."""
+    answered, handed, at_stake = [], [], []
+
+    def perhaps_tell(who: str, this: list[int]) -> None:
+        if who == busy and not at_stake and len(handed) > 8 and {*answered} - {*handed, *this}:
+            at_stake.extend({*answered} - {*handed, *this})
+            os.kill(os.getpid(), number)
+
+    def numbered(n: int) -> Conversation[str]:
+        reply = yield Request(None, f"row {n}")
+        answered.append(n)
+        perhaps_tell("the engine", [n])
+        return reply.text
+
+    def all_of_them(url: str) -> None:
+        settings = GeneratorSettings(engine="openai", model="fake", url=f"{url}/v1", in_flight=8)
+        with interrupts.end_stage(), interrupts.put_off():
+            for held in HttpEngine(settings, "fake").hold((str(n), numbered(n)) for n in range(64)):
+                handed.append(int(held.name))
+                perhaps_tell("the caller", [])
+                time.sleep(0.005)
+
+    with slow_server(100) as url, pytest.raises(KeyboardInterrupt, match=number.name):
+        all_of_them(url)
+    assert at_stake
+    assert {*at_stake} < {*handed}
+    # What was in the middle of being told was still at its seat.
+    assert len({*answered} - {*handed}) == (busy == "the engine")
+    assert len(handed) == len({*handed}) < 32
 
 
 def test_pictures_do_not_stay_while_the_server_thinks(tmp_path: Path) -> None:

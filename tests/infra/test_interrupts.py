@@ -1,0 +1,90 @@
+"""A signal ends a stage at once, or where it waits next."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from medgr2.infra import interrupts
+
+SIGNALS = [signal.SIGTERM, signal.SIGINT]
+
+
+def told(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+    for _ in range(3):  # a handler runs between two steps of the interpreter
+        pass
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_at_once_and_the_handlers_are_what_they_were(number: signal.Signals) -> None:
+    before, reached = signal.getsignal(number), []
+    with pytest.raises(KeyboardInterrupt, match=number.name), interrupts.end_stage():  # noqa: PT012
+        told(number)
+        reached.append("behind it")
+    assert reached == []
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("where", ["waiting", "heed", "the end"])
+def test_put_off_to_where_it_waits(number: signal.Signals, where: str) -> None:
+    reached = []
+    with pytest.raises(KeyboardInterrupt, match=number.name), interrupts.end_stage(), interrupts.put_off():  # noqa: PT012
+        told(number)
+        reached.append("handed over")
+        if where == "waiting":
+            with interrupts.waiting():
+                reached.append("waited")
+        elif where == "heed":
+            interrupts.heed()
+        if where != "the end":
+            reached.append("went on")
+    assert reached == ["handed over"]
+
+
+def test_while_it_waits_it_is_not_put_off() -> None:
+    with pytest.raises(KeyboardInterrupt), interrupts.end_stage(), interrupts.put_off(), interrupts.waiting():  # noqa: PT012
+        told(signal.SIGTERM)
+        pytest.fail("it went on")
+
+
+def test_impatience_of_a_scheduler_changes_nothing_and_that_of_a_person_does() -> None:
+    reached = []
+    with pytest.raises(KeyboardInterrupt), interrupts.end_stage(), interrupts.put_off():  # noqa: PT012
+        told(signal.SIGTERM)
+        told(signal.SIGTERM)
+        told(signal.SIGINT)
+        reached.append("handed over")
+        told(signal.SIGINT)
+        reached.append("went on")
+    assert reached == ["handed over"]
+
+
+def test_an_error_is_not_hidden_by_a_signal_that_was_put_off() -> None:
+    with pytest.raises(ValueError, match="mine"), interrupts.end_stage(), interrupts.put_off():  # noqa: PT012
+        told(signal.SIGTERM)
+        raise ValueError("mine")
+    with interrupts.put_off():
+        interrupts.heed()  # nothing is left of it
+
+
+def test_another_thread_has_no_part_in_it() -> None:
+    done = threading.Event()
+
+    def elsewhere() -> None:
+        with interrupts.end_stage(), interrupts.put_off(), interrupts.waiting():
+            done.wait(30)
+
+    other = threading.Thread(target=elsewhere)
+    other.start()
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupts.end_stage():  # noqa: PT012
+            told(signal.SIGTERM)
+            pytest.fail("it was put off by the other thread")
+    finally:
+        done.set()
+        other.join()

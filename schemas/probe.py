@@ -32,6 +32,24 @@ class Cue(BaseModel):
         return f"{self.told}: the key {self.keyed} of {self.shown} times, by chance {self.expected:.0f}"
 
 
+class Thinned(BaseModel):
+    """A batch that gave its keys away, without the items that the rule goes by."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dropped: int
+    whole: float
+    """What the rule told of the whole batch."""
+    taught: float
+    """What a rule that learns from thinned items tells of items about other images, of which none were dropped."""
+
+    def line(self) -> str:
+        return (
+            f"thinned: {self.whole:.3f} of the whole batch was told without the picture, so {self.dropped} items that "
+            f"gave their key away are left out; what the others teach tells {self.taught:.3f} of whole items"
+        )
+
+
 class BlindProbe(BaseModel):
     """The best that a rule did on questions about pictures it had not learned from, and never saw."""
 
@@ -48,6 +66,8 @@ class BlindProbe(BaseModel):
     """An accuracy above this one is a leak."""
     cues: tuple[Cue, ...] = ()
     """The strongest first; told only for a batch that leaks."""
+    thinned: Thinned | None = None
+    """Where the batch passes because some of it was left out."""
 
     def line(self) -> str:
         """Counts alone: safe for a log."""
@@ -58,10 +78,10 @@ class BlindProbe(BaseModel):
             f"on {self.items} items"
         )
         if self.verdict is Probed.TOO_FEW:
-            return f"{told}: too few to see a leak that is smaller than that"
-        if self.verdict is Probed.LEAKS:
-            return f"{told}: the options give their key away"
-        return told
+            told += ": too few to see a leak that is smaller than that"
+        elif self.verdict is Probed.LEAKS:
+            told += ": the options give their key away"
+        return f"{told}\n{self.thinned.line()}" if self.thinned else told
 
     def lines(self) -> tuple[str, ...]:
         """With the words that give it away, for a person."""

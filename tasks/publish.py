@@ -5,9 +5,10 @@ from __future__ import annotations
 from medgr2.infra import versions
 from medgr2.infra.workspace import Workspace
 from medgr2.models.blind_probe import probe
+from medgr2.models.thinning import thin
 from medgr2.schemas.errors import NightStoppedError
 from medgr2.schemas.parameters import RefreshParameters
-from medgr2.schemas.probe import Probed
+from medgr2.schemas.probe import BlindProbe, Probed
 from medgr2.schemas.reports import Diversity, PublishReport
 from medgr2.schemas.vocabulary import Split, Verdict
 from medgr2.tasks.generate import drafted
@@ -15,7 +16,9 @@ from medgr2.tasks.judge import newest
 from medgr2.tasks.night import Night, images_of
 from medgr2.tasks.outdated import outdated
 from medgr2.tasks.review import settled, standing_verdicts
-from medgr2.tasks.select import select
+from medgr2.tasks.select import Selection, select
+
+GIVEN_AWAY = "given_away_without_the_image"
 
 
 def publish(
@@ -58,11 +61,7 @@ def publish(
     # More than the night's history, when it has published before.
     remove = sorted(refused.intersection(versions.members(lake, published[-1]))) if published else []
     chosen = select(items, judged_last.values(), modality=modality, held=held, parameters=parameters.select)
-    batch = set(chosen.add)
-    probed = probe(item for item in items if item.item_id in batch) if batch else None
-    if probed is not None and probed.verdict is Probed.LEAKS:
-        # What has to leave the dataset leaves it all the same.
-        chosen = chosen.without_all("given_away_without_the_image")
+    chosen, probed = _blind(chosen)
     version = None
     if chosen.add or published:
         version = versions.publish(
@@ -103,8 +102,23 @@ def refusal(report: PublishReport, run: str) -> NightStoppedError | None:
         where=run,
         kept=f"every draft and score; the dataset without this batch ({held})",
         next_command="change how the generator is asked (its distractors have to fit as well as its keys), and ask "
-        "under another --night; a surplus of some labels is left out by itself unless --no-balance-keys is given",
+        "under another --night; a surplus of some labels is left out by itself unless --no-balance-keys is given, and "
+        "so are items that give their key away, where that is enough: here it is not",
     )
+
+
+def _blind(chosen: Selection) -> tuple[Selection, BlindProbe | None]:
+    """Without what a rule that sees no picture goes by, and without everything if that is not enough; what has to leave
+    the dataset leaves it all the same."""
+    if not chosen.kept:
+        return chosen, None
+    probed = probe(chosen.kept)
+    if probed.verdict is not Probed.LEAKS:
+        return chosen, probed
+    rest = thin(chosen.kept, probed)
+    if rest is None:
+        return chosen.without(chosen.add, GIVEN_AWAY), probed
+    return chosen.without(rest.dropped, GIVEN_AWAY), rest.probe
 
 
 def _added(workspace: Workspace, night: Night) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from medgr2.models.balance import by_key, by_letter, surplus
@@ -20,20 +20,33 @@ COMMON = 8
 
 @dataclass(frozen=True)
 class Selection:
-    """`add` in the order of ids; every other scored item is left out for one named reason."""
+    """What is added; every other scored item is left out for one named reason."""
 
-    add: tuple[str, ...]
+    kept: tuple[Item, ...]
+    """In the order of ids."""
     left_out: Mapping[str, str]
-    slices: Mapping[Slice, int]
-    letters: Mapping[str, int]
+    modality: Mapping[str, str]
+    """By image."""
+
+    @property
+    def add(self) -> tuple[str, ...]:
+        return tuple(item.item_id for item in self.kept)
+
+    @property
+    def slices(self) -> dict[Slice, int]:
+        return dict(sorted(Counter(_slice(item, self.modality) for item in self.kept).items()))
+
+    @property
+    def letters(self) -> dict[str, int]:
+        return dict(sorted(Counter(item.answer for item in self.kept).items()))
 
     @property
     def reasons(self) -> dict[str, int]:
         return dict(sorted(Counter(self.left_out.values()).items()))
 
-    def without_all(self, reason: str) -> Selection:
-        """Nothing is added after all."""
-        return Selection((), {**self.left_out, **dict.fromkeys(self.add, reason)}, {}, {})
+    def without(self, dropped: Collection[str], reason: str) -> Selection:
+        kept = tuple(item for item in self.kept if item.item_id not in dropped)
+        return replace(self, kept=kept, left_out={**self.left_out, **dict.fromkeys(dropped, reason)})
 
 
 def select(
@@ -65,12 +78,7 @@ def select(
             ranked.append((-p, item_id, item))
     kept = [item for _, _, item in sorted(ranked, key=lambda entry: entry[:2])]
     kept = _chosen(kept, left_out, modality, parameters)
-    return Selection(
-        add=tuple(sorted(item.item_id for item in kept)),
-        left_out=left_out,
-        slices=dict(sorted(Counter(_slice(item, modality) for item in kept).items())),
-        letters=dict(sorted(Counter(item.answer for item in kept).items())),
-    )
+    return Selection(tuple(sorted(kept, key=lambda item: item.item_id)), left_out, modality)
 
 
 def _slice(item: Item, modality: Mapping[str, str]) -> Slice:

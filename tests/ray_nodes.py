@@ -17,7 +17,7 @@ from pathlib import Path
 
 from processes import alive, children
 
-DEADLINE_SECONDS = 100
+DEADLINE_SECONDS = 400
 STARTS = 3
 OBJECT_STORE_BYTES = 80 << 20  # the least that Ray takes is 75 MiB
 RAY = Path(sys.executable).with_name("ray")
@@ -77,7 +77,7 @@ class RayNodes:
         for pid in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        process.wait(30)
+        process.wait(120)
         return family
 
     def pids(self, node: int) -> list[int]:
@@ -130,7 +130,7 @@ class RayNodes:
             "print('nodes', sum(bool(n['Alive']) for n in ray.nodes()))"
         )
         done = subprocess.run(
-            [sys.executable, "-c", program], env=self.environment, capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", program], env=self.environment, capture_output=True, text=True, timeout=400
         )
         found = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("nodes ")]
         return int(found[0]) if found else 0

@@ -222,7 +222,7 @@ def drawn_ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
     subprocess.run(
         [sys.executable, "-m", "medgr2_phantoms.hospital", "--out", str(world.hospital), "--truth", str(world.truth),
          "--images", str(IMAGES), "--seed-qa", "40", "--heldout", "20", "--seed", "5"],
-        check=True, capture_output=True, timeout=120,
+        check=True, capture_output=True, timeout=400,
     )  # fmt: skip
     rows = [json.loads(line) for line in world.truth.read_text().splitlines()]
     scenes = {row["image_sha256"]: Scene.model_validate(row["scene"]) for row in rows}

@@ -116,7 +116,7 @@ def help_run(*program: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, *program],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=400,
         env={"PATH": os.environ["PATH"]},
         check=True,
     )

@@ -34,13 +34,14 @@ class HttpEngine:
         with Loop() as loop:
             table = loop.run(lambda: _open_table(self._settings, self._model, conversations, self._slow_pictures))
             try:
-                while loop.run(table.some):
-                    yield from table.told()
+                try:
+                    while loop.run(table.some):
+                        yield from table.told()
+                finally:
+                    loop.run(table.close)
             except KeyboardInterrupt:
                 yield from table.told()  # it came back, and was paid for
                 raise
-            finally:
-                loop.run(table.close)
 
 
 class _Table(Generic[T]):

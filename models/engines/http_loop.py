@@ -28,8 +28,7 @@ class Loop:
 
     def _run(self, step: Coroutine[Any, Any, R]) -> R:
         if self._thread is None:
-            # Not the runner's own `run`: it asks for the signal handler each time, which costs a repr of all results.
-            return self._loop.run_until_complete(step)
+            return self._complete(self._loop.create_task(step))
         running = self._thread.submit(self._step, step)
         try:
             return running.result()
@@ -41,7 +40,17 @@ class Loop:
 
     def _step(self, step: Coroutine[Any, Any, R]) -> R:
         self._task = self._loop.create_task(step)
-        return self._loop.run_until_complete(self._task)
+        return self._complete(self._task)
+
+    def _complete(self, task: asyncio.Task[R]) -> R:
+        # Not the runner's own `run`: it asks for the signal handler each time, which costs a repr of all results.
+        try:
+            return self._loop.run_until_complete(task)
+        except RuntimeError:
+            if task.done() or self._loop.is_closed():
+                raise
+            # An interrupt may leave an order to stop behind, of a task that had ended just before it.
+            return self._loop.run_until_complete(task)
 
     def _cancel(self) -> None:
         if self._task is not None:

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from stage_driver import DeadlyStore
 
+from medgr2.infra import journal_writer
 from medgr2.infra.images import ImageStore
 from medgr2.infra.lake import Lake
 from medgr2.infra.settings import ComputeSettings, Settings, StorageSettings
@@ -28,8 +29,8 @@ from medgr2.tasks.stage import say_plan
 
 ITEMS = 12
 OPTIONS = ("CT", "MRI", "OCT", "X-Ray")
-# Small, so that there are several groups of answers to be killed between.
-examination.BATCH = 6
+# Small, so that there are several groups of answers to be killed between, however long the writer was kept waiting.
+examination.BATCH = journal_writer.BACKLOG = 6
 
 
 class DeadlyLake(Lake):

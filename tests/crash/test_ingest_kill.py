@@ -29,7 +29,7 @@ def start(root: Path, source: Path, writes: int) -> tuple[int, str, str]:
         "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     driver = Forked([str(DRIVER), str(source), str(writes)], env, Path(f"{root}.out"), Path(f"{root}.err"))
-    said, complained = driver.communicate(timeout=200)
+    said, complained = driver.communicate(timeout=400)
     return driver.wait(1), said, complained
 
 
@@ -81,7 +81,7 @@ def test_a_reader_that_is_killed_costs_no_picture(tmp_path: Path) -> None:
         for child in _children(process.pid):
             os.kill(child, signal.SIGKILL)
             killed += 1
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=400)
     assert process.returncode == 0, err.decode()
     report = IngestReport.model_validate_json(out)
     assert killed > 0

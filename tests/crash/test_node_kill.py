@@ -18,7 +18,7 @@ pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 pytestmark = pytest.mark.crash
 INFRA = Path(__file__).parents[1] / "infra"
 CELLS, BATCH = 90, 5
-DEADLINE_SECONDS = 110
+DEADLINE_SECONDS = 400
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_node_is_lost_and_no_cell_is(nodes: RayNodes, tmp_path: Path) -> None:
         out, _ = driver.communicate(timeout=DEADLINE_SECONDS)
     finally:
         driver.kill()
-        driver.wait(30)
+        driver.wait(120)
     assert driver.returncode == 0, (tmp_path / "stderr.log").read_text()[-3000:]
     said = json.loads(out.splitlines()[-1])
 

@@ -62,7 +62,7 @@ def check_completed(storage: StorageSettings) -> None:
 def kill_at(storage: StorageSettings, folder: Path, op: int, when: str) -> None:
     prepared(storage)
     process = child(storage, folder, op, when)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=400)
     assert process.returncode == -signal.SIGKILL, err
     # The commit to `versions` is the fourth write, and the one that readers see.
     assert check_old_or_new(storage) == (op > 4 or (op, when) == (4, "after"))
@@ -84,14 +84,14 @@ def test_a_publish_makes_exactly_the_writes_that_are_killed_here(
     folder_storage: StorageSettings, tmp_path: Path
 ) -> None:
     prepared(folder_storage)
-    out, err = child(folder_storage, tmp_path, 0, "never").communicate(timeout=120)
+    out, err = child(folder_storage, tmp_path, 0, "never").communicate(timeout=400)
     assert out.strip() == f"ds@2 after {WRITES} writes", err
 
 
 def test_killed_while_the_very_first_tables_are_made(folder_storage: StorageSettings, tmp_path: Path) -> None:
     Lake(folder_storage).append("items", [{"item_id": i, "image_id": i} for i in "abcd"], once="items")
     for op in range(3, 7):  # making membership, its rows, making versions, its row
-        child(folder_storage, tmp_path, op, "after").communicate(timeout=120)
+        child(folder_storage, tmp_path, op, "after").communicate(timeout=400)
         seen = [members(Lake(folder_storage), v) for v in versions(Lake(folder_storage))]
         assert seen in ([], [["c", "d"]])
     lake = Lake(folder_storage)
@@ -110,6 +110,6 @@ def test_killed_at_a_moment_nobody_chose(folder_storage: StorageSettings, tmp_pa
         time.sleep(0.0005)
     time.sleep(random.Random(seed).random() * 0.06)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=400)
     check_old_or_new(folder_storage)
     check_completed(folder_storage)

@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 CELLS = 240
 IN_FLIGHT, SERVER = 16, 12
 """Cells without a durable outcome, and requests at the server, as the driver has them."""
-DEADLINE_SECONDS = 120
+DEADLINE_SECONDS = 400
 
 
 class Served:
@@ -49,7 +49,7 @@ class Served:
 
     def close(self) -> None:
         self.server.terminate()
-        self.server.communicate(timeout=30)
+        self.server.communicate(timeout=400)
 
     def start(self, *more: str) -> Forked:
         command = [str(HERE / "served_driver.py"), str(self.root), self.url, str(CELLS), *more]

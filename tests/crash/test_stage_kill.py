@@ -22,7 +22,7 @@ from medgr2.infra.objects_folder import FolderStore
 pytestmark = pytest.mark.crash
 HERE = Path(__file__).parent
 CELLS = 60
-DEADLINE_SECONDS = 120
+DEADLINE_SECONDS = 400
 
 
 class Night:

@@ -23,7 +23,7 @@ from medgr2.schemas.errors import ExitCode
 pytest.importorskip("trl", reason="the extra 'train' is not installed")
 pytestmark = pytest.mark.crash
 HERE = Path(__file__).parent
-DEADLINE_SECONDS = 240
+DEADLINE_SECONDS = 400
 SETTINGS: dict[str, dict[str, Any]] = {
     "sft": {"steps": 6, "batch": 2, "checkpoint_every": 2, "learning_rate": 1e-3},
     "grpo": {"steps": 6, "prompts": 2, "generations": 4, "checkpoint_every": 2, "learning_rate": 1e-3},

@@ -59,7 +59,7 @@ class Desk:
 
     def kill(self, process: subprocess.Popen[str]) -> None:
         os.kill(process.pid, signal.SIGKILL)
-        process.wait(20)
+        process.wait(120)
 
     def call(self, path: str, body: dict[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -108,7 +108,7 @@ def desk(prefect_server: PrefectServer, tmp_path: Path) -> Iterator[Desk]:
     yield desk
     for process in desk.started:
         process.kill()
-        process.wait(20)
+        process.wait(120)
 
 
 @pytest.mark.e2e

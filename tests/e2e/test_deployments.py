@@ -24,7 +24,7 @@ def prefect(env: dict[str, str], *arguments: str) -> str:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=400,
     )
     assert done.returncode == 0, f"{arguments}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     return done.stdout
@@ -106,7 +106,7 @@ def test_a_worker_runs_the_night_and_prefect_learns_nothing_private(deployed: Pr
         end(worker)
     assert "Completed" in said, said + log.read_text()[-4000:]
     listed = subprocess.run(
-        [str(BIN / "medgr2"), "versions", "--json"], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [str(BIN / "medgr2"), "versions", "--json"], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=400
     )
     assert "loop@1" in {v["version"] for v in json.loads(listed.stdout)}
     _nothing_private(tmp_path, deployed.home, log)

@@ -70,7 +70,7 @@ def test_a_loop_killed_in_every_stage_ends_as_one_that_was_not(
             os.kill(process.pid, signal.SIGKILL)
         finally:
             process.kill()
-            process.wait(timeout=30)
+            process.wait(timeout=120)
         assert f"{stage}: " in log.read_text(), log.read_text()[-3000:]
     finish(env, tmp_path)
     expected = content(undisturbed)

@@ -93,7 +93,7 @@ def test_a_budget_is_spent_once_however_often_the_night_is_killed(
         assert model.now.wait(200), "the night did not get there"
     finally:
         process.kill()
-        process.wait(20)
+        process.wait(120)
     bought = model.total
     report = json.loads(medgr2(env, tmp_path, *night, "--json"))["generate"]
     # A cell may take two calls, so the last one of an odd rest is not begun.

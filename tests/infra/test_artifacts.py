@@ -89,7 +89,7 @@ def test_many_fetch_at_once(s3_storage: StorageSettings, model: Path) -> None:
     start = threading.Barrier(6)
 
     def fetch(_: int) -> dict[str, bytes]:
-        start.wait(timeout=30)
+        start.wait(timeout=120)
         return contents(get_folder(open_store(s3_storage), digest, s3_storage.cache_folder))
 
     with ThreadPoolExecutor(6) as pool:

@@ -17,7 +17,7 @@ pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 
 HERE = Path(__file__).parent
 CELLS, BATCH = 48, 4
-DEADLINE_SECONDS = 110
+DEADLINE_SECONDS = 400
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def test_many_readers_at_once_get_whole_images(s3_storage: StorageSettings) -> N
     start = threading.Barrier(8)
 
     def read(_: int) -> bool:
-        start.wait(timeout=30)
+        start.wait(timeout=120)
         return images(s3_storage).path(sha).read_bytes() == data
 
     with ThreadPoolExecutor(8) as pool:

@@ -17,7 +17,7 @@ def _write_hospital(folder, truth, *more):
         [sys.executable, "-m", "medgr2_phantoms.hospital", "--out", str(folder), "--truth", str(truth), *more],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
     )
 
 

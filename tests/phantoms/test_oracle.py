@@ -17,7 +17,7 @@ def consult(truth, lines):
         input="\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=400,
     )
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 NEEDED = ("ceph-mon", "ceph-osd", "ceph", "radosgw", "radosgw-admin", "ceph-authtool", "monmaptool")
-DEADLINE_SECONDS = 120.0
+DEADLINE_SECONDS = 400.0
 ACCESS_KEY, SECRET_KEY = "medgr2testaccess", "medgr2testsecret0000"
 
 
@@ -171,5 +171,5 @@ cluster addr = 127.0.0.1
             if process.poll() is None:
                 os.kill(process.pid, signal.SIGKILL)  # it holds nothing that anybody will read again
         for process in self._processes:
-            process.wait(timeout=30)
+            process.wait(timeout=120)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -123,7 +123,7 @@ def _serving(command: list[str], folder: Path) -> Iterator[str]:
         # Its own session, so its own process group: vLLM's core is a child of it.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(20)
+        process.wait(120)
 
 
 def _healthy(port: int) -> bool:

@@ -36,7 +36,7 @@ def start() -> Iterator[Start]:
 
     yield begin
     for process in running:
-        process.communicate(timeout=20)
+        process.communicate(timeout=400)
         assert process.returncode in (0, 9), "it ends when its stdin does"
 
 

@@ -46,7 +46,7 @@ def draw(folder: Path, seed: int) -> EmbeddedWorld:
         [sys.executable, "-m", "medgr2_phantoms.hospital", "--out", str(folder / "hospital"),
          "--truth", str(folder / "truth.jsonl"), "--images", "24", "--seed-qa", "20", "--heldout", "12",
          "--seed", str(seed)],
-        check=True, capture_output=True, timeout=120,
+        check=True, capture_output=True, timeout=400,
     )  # fmt: skip
     return EmbeddedWorld(folder / "hospital", folder / "truth.jsonl")
 

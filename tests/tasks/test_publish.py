@@ -28,12 +28,15 @@ LABELS = ("normal", "cyst", "nodule", "fibrosis")
 EVEN, MAJORITY = (1, 1, 1, 1), (7, 1, 1, 1)
 
 
-def written(number: int, weights: tuple[int, ...], seed: int) -> list[Item]:
+def written(number: int, weights: tuple[int, ...], seed: int, *, hedged: float = 0.0) -> list[Item]:
+    """`hedged`: the share of items whose key, and no other option, says that it is likely."""
     rng = random.Random(seed)
     items = []
     for at in range(number):
         options = rng.sample(LABELS, 4)
         key = rng.choices(LABELS, weights)[0]
+        if hedged and rng.random() < hedged:
+            options[options.index(key)] = key = f"likely {key}"
         items.append(
             Item(
                 image_id=sha256_hex(f"{seed} {at}".encode()), question_type=QuestionType.DISEASE,
@@ -113,6 +116,28 @@ def test_balanced_the_same_batch_is_published(clinic: Clinic) -> None:
     assert not report.refused
     assert report.added > 100
     assert report.added + report.left_out["surplus_of_key"] + report.left_out.get("surplus_of_letter", 0) == 400
+
+
+def test_a_batch_is_published_without_the_items_that_give_it_away(clinic: Clinic) -> None:
+    batch = written(700, EVEN, 1, hedged=0.15)
+    report = clinic.night("one", batch, cap=1000, balance_keys=False)
+    assert report.probe is not None
+    assert report.version is not None
+    assert report.probe.thinned is not None
+    assert (report.refused, refusal(report, "ds/one")) == (False, None)
+    dropped = report.left_out["given_away_without_the_image"]
+    assert (report.probe.thinned.dropped, report.added) == (dropped, report.version.items)
+    assert report.added + sum(report.left_out.values()) == 700
+    assert sum(report.letters.values()) == report.added == report.probe.items
+    held = set(members(clinic.workspace.lake, report.version))
+    hedged = {one.item_id for one in batch if one.key_text.startswith("likely")}
+    assert len(hedged & held) < len(hedged) / 4
+    told = report.version.card["blind_probe"]
+    assert isinstance(told, dict)
+    assert told["thinned"] == report.probe.thinned.model_dump()
+    assert f"so {dropped} items that gave their key away are left out" in report.line()
+    assert "likely" not in report.line()  # a log gets counts alone
+    assert clinic.night("one", batch, cap=1000, balance_keys=False).version == report.version
 
 
 def test_a_refused_batch_leaves_the_version_and_lets_go_what_has_to_leave(clinic: Clinic) -> None:

@@ -54,7 +54,7 @@ def fake() -> Iterator[Any]:
 
     yield begin
     for process in running:
-        process.communicate(timeout=20)
+        process.communicate(timeout=400)
 
 
 def ward(root: Path, url: str, **more: Any) -> Workspace:

@@ -194,19 +194,20 @@ def test_retry_after_holds_for_everybody_when_everybody_is_told() -> None:
 
 
 def test_those_who_wait_for_their_next_try_keep_no_seat() -> None:
-    times: list[float] = []
-    begun = time.monotonic()
+    order: list[str] = []
 
     async def some(_: web.Request, body: dict[str, Any]) -> web.Response:
-        if text_of(body) in TEXTS[:2] and time.monotonic() - begun < 2:
-            return fault(429, Retry_After="3")
-        await asyncio.sleep(0.01)
-        times.append(time.monotonic() - begun)
+        text = text_of(body)
+        if text in TEXTS[:2] and len(order) < 18:
+            return fault(429, Retry_After="1")
+        order.append(text)
         return said("ok")
 
     with serving(some) as url:
-        assert len(ask(to(url, in_flight=2), TEXTS[:20])) == 20
-    assert sum(t < 2.5 for t in times) == 18
+        found = ask(to(url, in_flight=2), TEXTS[:20])
+    assert len(found) == 20
+    assert all(held.result == "ok" for held in found.values())
+    assert set(order[-2:]) == set(TEXTS[:2])
 
 
 def test_one_row_that_is_never_answered_does_not_outlast_patience() -> None:
@@ -462,10 +463,10 @@ def test_an_idle_connection_that_was_closed_costs_no_try() -> None:
 def test_a_slow_reply_has_a_deadline(slow: str) -> None:
     async def loris(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         if slow == "first":
-            await asyncio.sleep(5)
-        reply = web.StreamResponse(headers={"Content-Length": "100"})
+            await asyncio.sleep(60)
+        reply = web.StreamResponse(headers={"Content-Length": "1000"})
         await reply.prepare(request)
-        for _ in range(50):
+        for _ in range(600):
             await reply.write(b" ")
             await asyncio.sleep(0.1)
         return reply
@@ -476,7 +477,7 @@ def test_a_slow_reply_has_a_deadline(slow: str) -> None:
         held = ask(to(url, attempts=1, **limits), ["q"])["q"]
     assert held.trouble is not None
     assert held.trouble.reason == "timeout"
-    assert time.monotonic() - begun < 4, "the deadline, not the server, ended it"
+    assert time.monotonic() - begun < 30, "the deadline, not the server, ended it"
 
 
 @pytest.mark.parametrize("packed", [False, True])

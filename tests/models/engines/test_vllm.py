@@ -27,7 +27,7 @@ from medgr2.schemas.vocabulary import QuestionType
 from medgr2.tasks.generate import drafted, generate
 
 DRIVER = Path(__file__).with_name("vllm_driver.py")
-DEADLINE_SECONDS = 240
+DEADLINE_SECONDS = 400
 FORM = {
     "type": "object",
     "properties": {"place": {"type": "string", "enum": ["left", "right"]}, "sure": {"type": "boolean"}},

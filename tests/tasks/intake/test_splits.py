@@ -148,7 +148,7 @@ print(hashlib.sha256(repr(sorted((name, split.value) for name, split in found.it
     said = {
         subprocess.run(
             [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": str(seed)}, capture_output=True,
-            text=True, check=True, timeout=60,
+            text=True, check=True, timeout=400,
         ).stdout
         for seed in (0, 9, 18, 21)
     }  # fmt: skip

@@ -26,7 +26,7 @@ def test_what_a_killed_run_left_is_removed_and_what_a_living_one_needs_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    killed = subprocess.run([sys.executable, "-c", KILLED], env={**os.environ, "TMPDIR": str(tmp_path)}, timeout=60)
+    killed = subprocess.run([sys.executable, "-c", KILLED], env={**os.environ, "TMPDIR": str(tmp_path)}, timeout=400)
     assert killed.returncode == -signal.SIGKILL
     (left,) = tmp_path.glob(f"{PRIVATE}*/labels.csv")
     mine = PrivateFolder()

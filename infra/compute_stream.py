@@ -17,7 +17,6 @@ from dataclasses import replace
 from typing import Protocol
 
 from medgr2.infra.compute import Work
-from medgr2.infra.interrupts import heed, put_off
 from medgr2.infra.purse import Purse
 from medgr2.infra.settings import Settings
 from medgr2.infra.worker import Worker, answers, build_worker
@@ -58,7 +57,6 @@ class Feed:
         return self
 
     def __next__(self) -> Cell | None:
-        heed()
         with self._drawing:
             if self._handed == len(self._cells):
                 raise StopIteration
@@ -98,23 +96,19 @@ class Streamed:
 
     def run(self, work: Work, cells: Sequence[Cell], tries: Mapping[str, int], purse: Purse) -> Iterator[Outcome]:
         worker = build_worker(work.worker, work.recipe, self._settings)
-        with put_off():
-            yield from _through(worker, Feed(cells, purse, self._in_flight, self._journal), tries)
-
-
-def _through(worker: Worker, feed: Feed, tries: Mapping[str, int]) -> Iterator[Outcome]:
-    while not feed.ended:
-        handed = feed.handed
-        said_all = answers(worker, feed, feed.waiting)
-        with contextlib.closing(said_all):  # type: ignore[type-var]
-            for said in said_all:
-                if isinstance(said, Outcome):
-                    yield _counted(said, tries)
-        if feed.handed == handed:
-            _draw_one(feed)  # it ended before it began anything: no cell may wait for ever
-        for cell in list(feed.waiting.values()):
-            yield _counted(_alone(worker, cell), tries)
-            del feed.waiting[cell.key]
+        feed = Feed(cells, purse, self._in_flight, self._journal)
+        while not feed.ended:
+            handed = feed.handed
+            said_all = answers(worker, feed, feed.waiting)
+            with contextlib.closing(said_all):  # type: ignore[type-var]
+                for said in said_all:
+                    if isinstance(said, Outcome):
+                        yield _counted(said, tries)
+            if feed.handed == handed:
+                _draw_one(feed)  # it ended before it began anything: no cell may wait for ever
+            for cell in list(feed.waiting.values()):
+                yield _counted(_alone(worker, cell), tries)
+                del feed.waiting[cell.key]
 
 
 def _alone(worker: Worker, cell: Cell) -> Outcome:

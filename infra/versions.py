@@ -38,15 +38,17 @@ def publish(
     dataset: str,
     add: Iterable[str],
     remove: Iterable[str] = (),
+    given_away: Iterable[str] = (),
     card: Mapping[str, object],
     run: str,
     not_before: datetime | None = None,
 ) -> DatasetVersion:
     """The version that holds this change. The same change by the same run is the same version, however often
     asked, until another publish takes it back: then it is made again. A change that alters nothing returns the newest
-    version. `not_before` is a time that the version may not be older than, whatever the clock of this host says."""
+    version. `given_away` are items that are left out because they tell their keys: it is kept, and changes no member.
+    `not_before` is a time that the version may not be older than, whatever the clock of this host says."""
     _check_name(dataset)
-    added, removed = sorted(set(add)), sorted(set(remove))
+    added, removed, told = sorted(set(add)), sorted(set(remove)), sorted(set(given_away))
     both = set(added) & set(removed)
     if both:
         raise UsageError(
@@ -54,8 +56,8 @@ def publish(
         )
     done: DatasetVersion | None = None
     for generation in itertools.count():
-        publish_id = digest_of([dataset, added, removed, run, generation])
-        change = _Change(lake, dataset, publish_id, added, removed, dict(card), run, not_before)
+        publish_id = digest_of([dataset, added, removed, run, generation, *([told] if told else [])])
+        change = _Change(lake, dataset, publish_id, added, removed, told, dict(card), run, not_before)
         history = versions(lake, dataset)
         if before := change.found_in(history):
             unstage(open_store(lake.storage), publish_id)
@@ -74,6 +76,7 @@ class _Change:
     publish_id: str
     added: list[str]
     removed: list[str]
+    given_away: list[str]
     card: dict[str, object]
     run: str
     not_before: datetime | None
@@ -94,7 +97,8 @@ class _Change:
         images = _images_of(self.lake, self.added, self.dataset)
         _refuse_erased(self.lake, images)
         store = open_store(self.lake.storage)
-        rows = to_arrow("membership", [*self._rows(self.added, "added"), *self._rows(self.removed, "removed")])
+        changes = {"added": self.added, "removed": self.removed, "given_away": self.given_away}
+        rows = to_arrow("membership", [row for change, ids in changes.items() for row in self._rows(ids, change)])
         stage(store, self.publish_id, rows, dataset=self.dataset, run=self.run)
         self.lake.append("membership", rows, once=claim(self.publish_id))
         # The order matters: an eraser writes its tombstone before it looks for rows. Either it finds the rows

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Generic
 
+from medgr2.infra.interrupts import put_off
 from medgr2.infra.settings import ServerSettings
 from medgr2.infra.worker import STOPPING, trouble_of
 from medgr2.models.engines.http_call import Caller, RowTroubleError
@@ -31,14 +32,14 @@ class HttpEngine:
         self._slow_pictures = slow_pictures
 
     def hold(self, conversations: Iterable[tuple[str, Conversation[T]] | None]) -> Iterator[Held[T]]:
-        with Loop() as loop:
+        with put_off(), Loop() as loop:
             table = loop.run(lambda: _open_table(self._settings, self._model, conversations, self._slow_pictures))
             try:
                 try:
                     while loop.run(table.some):
                         yield from table.told()
                 finally:
-                    loop.run(table.close)
+                    loop.finish(table.close)
             except KeyboardInterrupt:
                 yield from table.told()  # it came back, and was paid for
                 raise

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from medgr2.infra.interrupts import waiting
+from medgr2.infra import interrupts
 
 R = TypeVar("R")
 
 
 class Loop:
-    """Moves only while `run` does."""
+    """Moves only while `run` or `finish` do."""
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
@@ -23,38 +23,47 @@ class Loop:
         self._thread = ThreadPoolExecutor(1, "http-engine") if _a_loop_runs_here() else None
 
     def run(self, begin: Callable[[], Coroutine[Any, Any, R]]) -> R:
-        with waiting():
-            return self._run(begin())
+        """A signal that is put off cancels the step, and is raised. It is never raised within the loop, where it could
+        get lost, or take a wake-up of the loop with it."""
+        interrupts.heed()
+        try:
+            with interrupts.woken(self._cancel):
+                return self._move(begin, heeding=True)
+        finally:
+            interrupts.heed()
 
-    def _run(self, step: Coroutine[Any, Any, R]) -> R:
+    def finish(self, begin: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        """To its end, whatever signals say."""
+        return self._move(begin, heeding=False)
+
+    def _move(self, begin: Callable[[], Coroutine[Any, Any, R]], *, heeding: bool) -> R:
         if self._thread is None:
-            return self._complete(self._loop.create_task(step))
-        running = self._thread.submit(self._step, step)
+            return self._step(begin, heeding)
+        running = self._thread.submit(self._step, begin, heeding)
         try:
             return running.result()
         except BaseException:
             if not running.done():  # Ctrl-C while we waited: what runs there is ended before anything else is run
-                self._loop.call_soon_threadsafe(self._cancel)
+                self._cancel()
                 wait([running])
             raise
 
-    def _step(self, step: Coroutine[Any, Any, R]) -> R:
-        self._task = self._loop.create_task(step)
-        return self._complete(self._task)
-
-    def _complete(self, task: asyncio.Task[R]) -> R:
+    def _step(self, begin: Callable[[], Coroutine[Any, Any, R]], heeding: bool) -> R:
         # Not the runner's own `run`: it asks for the signal handler each time, which costs a repr of all results.
+        self._task = task = self._loop.create_task(begin())
+        if heeding and interrupts.pending():  # it came just before there was a task to cancel
+            task.cancel()
         try:
             return self._loop.run_until_complete(task)
         except RuntimeError:
             if task.done() or self._loop.is_closed():
                 raise
-            # An interrupt may leave an order to stop behind, of a task that had ended just before it.
+            # A KeyboardInterrupt of somebody else's may leave an order to stop behind, of a step that had just ended.
             return self._loop.run_until_complete(task)
 
     def _cancel(self) -> None:
         if self._task is not None:
-            self._task.cancel()
+            self._loop.call_soon_threadsafe(self._task.cancel)  # of a step that has ended this changes nothing
 
     def __enter__(self) -> Self:
         return self

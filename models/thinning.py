@@ -46,16 +46,16 @@ def thin(items: Sequence[Item], found: BlindProbe) -> Rest | None:
     everything = range(len(ordered))
     by_margin = surest_first(looks, everything)
     folds = [(surest_first(looks, learning), trying) for learning, trying in _parted(looks, everything, 0)]
-    for step in range(1, round(MOST / STEP) + 1):
-        share = step * STEP
-        taught = _taught(looks, folds, share)
-        if taught > enough:
+    steps = [step * STEP for step in range(1, round(MOST / STEP) + 2)]
+    taught_by = [_taught(looks, folds, share) for share in steps]
+    for share, taught, farther in zip(steps, taught_by, taught_by[1:], strict=False):
+        if max(taught, farther) > enough:  # the first that is enough by luck is followed by one that is not
             continue
         dropped = {ordered[at].item_id for at in by_margin[: round(share * len(ordered))]}
         left = probe(item for item in ordered if item.item_id not in dropped)
         if left.verdict is not Probed.LEAKS:
             told = Thinned(dropped=len(dropped), whole=found.accuracy, taught=round(taught, 4))
-            return Rest(frozenset(dropped), left.model_copy(update={"thinned": told}))
+            return Rest(frozenset(dropped), left.model_copy(update={"thinned": told, "cues": found.cues}))
     return None
 
 

@@ -65,7 +65,7 @@ class BlindProbe(BaseModel):
     limit: float | None = None
     """An accuracy above this one is a leak."""
     cues: tuple[Cue, ...] = ()
-    """The strongest first; told only for a batch that leaks."""
+    """The strongest first; told only for a batch that leaks, or did before it was thinned."""
     thinned: Thinned | None = None
     """Where the batch passes because some of it was left out."""
 

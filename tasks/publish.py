@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from medgr2.infra import versions
+from medgr2.infra.lake import Lake
 from medgr2.infra.workspace import Workspace
 from medgr2.models.blind_probe import probe
 from medgr2.models.thinning import thin
 from medgr2.schemas.errors import NightStoppedError
 from medgr2.schemas.parameters import RefreshParameters
 from medgr2.schemas.probe import BlindProbe, Probed
-from medgr2.schemas.reports import Diversity, PublishReport
+from medgr2.schemas.reports import DatasetVersion, Diversity, PublishReport
 from medgr2.schemas.vocabulary import Split, Verdict
 from medgr2.tasks.generate import drafted
 from medgr2.tasks.judge import newest
@@ -58,10 +61,23 @@ def publish(
     if night.history is not None:
         held = versions.members(lake, versions.resolve(lake, f"{night.dataset}@{night.history}"))
     published = versions.versions(lake, night.dataset)
-    # More than the night's history, when it has published before.
-    remove = sorted(refused.intersection(versions.members(lake, published[-1]))) if published else []
-    chosen = select(items, judged_last.values(), modality=modality, held=held, parameters=parameters.select)
-    chosen, probed = _blind(chosen)
+    own = [version for version in published if version.run == night.run]
+    others = [version for version in published if version.run != night.run]
+    chosen, probed = _blind(
+        select(
+            items,
+            judged_last.values(),
+            modality=modality,
+            held=held,
+            given_away=_changed(lake, others, "given_away"),
+            parameters=parameters.select,
+        )
+    )
+    # When it has published before, what it would not add now leaves again: the probe has judged what it adds now, and
+    # two batches that teach nothing may teach something together.
+    remove = refused | (_changed(lake, own, "added") - _changed(lake, others, "added") - set(chosen.add))
+    if published:
+        remove.intersection_update(versions.members(lake, published[-1]))
     version = None
     if chosen.add or published:
         version = versions.publish(
@@ -69,6 +85,7 @@ def publish(
             dataset=night.dataset,
             add=chosen.add,
             remove=remove,
+            given_away=chosen.ids_of(GIVEN_AWAY) if probed and probed.thinned else (),
             run=night.run,
             # Training reads what was judged until then; the clock of the host that judged may be ahead of this one's.
             not_before=max((row["scored_at"] for row in scores if row["item_id"] in chosen.add), default=None),
@@ -121,6 +138,11 @@ def _blind(chosen: Selection) -> tuple[Selection, BlindProbe | None]:
     return chosen.without(rest.dropped, GIVEN_AWAY), rest.probe
 
 
+def _changed(lake: Lake, published: Sequence[DatasetVersion], change: str) -> set[str]:
+    asked = {"publish_id": [version.publish_id for version in published], "change": change}
+    return set(lake.read("membership", ["item_id"], asked)["item_id"].to_pylist()) if published else set()
+
+
 def _added(workspace: Workspace, night: Night) -> int:
     """What this night added and the dataset still holds, over all of its versions: one that only takes a refused item
     out again leaves the others the night's own."""
@@ -128,8 +150,7 @@ def _added(workspace: Workspace, night: Night) -> int:
     own = [version for version in published if version.run == night.run]
     if not own:
         return 0
-    asked = {"publish_id": [version.publish_id for version in own], "change": "added"}
-    added = set(workspace.lake.read("membership", ["item_id"], asked)["item_id"].to_pylist())
+    added = _changed(workspace.lake, own, "added")
     held = versions.members(workspace.lake, published[-1])
     # Of what was asked, another night may have added some before.
     return min(sum(version.added for version in own), len(added.intersection(held)))

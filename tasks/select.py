@@ -44,6 +44,9 @@ class Selection:
     def reasons(self) -> dict[str, int]:
         return dict(sorted(Counter(self.left_out.values()).items()))
 
+    def ids_of(self, reason: str) -> list[str]:
+        return sorted(item_id for item_id, why in self.left_out.items() if why == reason)
+
     def without(self, dropped: Collection[str], reason: str) -> Selection:
         kept = tuple(item for item in self.kept if item.item_id not in dropped)
         return replace(self, kept=kept, left_out={**self.left_out, **dict.fromkeys(dropped, reason)})
@@ -55,9 +58,11 @@ def select(
     *,
     modality: Mapping[str, str],
     held: Collection[str],
+    given_away: Collection[str] = (),
     parameters: SelectParameters,
 ) -> Selection:
-    """The best by p(valid), in each slice or in all. `held` are members of the dataset, `modality` is by image."""
+    """The best by p(valid), in each slice or in all. `held` are members of the dataset, `modality` is by image;
+    `given_away` told their keys when another night was thinned, and by themselves would tell them the more."""
     score_of = {str(row["item_id"]): row for row in scores}
     left_out: dict[str, str] = {}
     ranked: list[tuple[float, str, Item]] = []
@@ -74,6 +79,8 @@ def select(
             left_out[item_id] = "below_tau"
         elif item_id in held:
             left_out[item_id] = "held"
+        elif item_id in given_away:
+            left_out[item_id] = "given_away_before"
         else:
             ranked.append((-p, item_id, item))
     kept = [item for _, _, item in sorted(ranked, key=lambda entry: entry[:2])]

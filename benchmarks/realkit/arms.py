@@ -187,7 +187,7 @@ def _figures(
         "valid": sum(verdicts.values()),
         "accepted": judged.accepted,
         "probe": report.probe.verdict.value if report.probe else None,
-        "told_blind": report.probe.accuracy if report.probe else None,
+        "told_blind": _told_blind(report),
         "limit": report.probe.limit if report.probe else None,
         "published": report.added,
         "taught": len(chosen),
@@ -199,6 +199,13 @@ def _figures(
         "left_out": report.left_out,
         "not_calibrated": judged.uncalibrated_because,
     }
+
+
+def _told_blind(report: PublishReport) -> float | None:
+    """Of the whole batch, before it was thinned if it was."""
+    if report.probe is None:
+        return None
+    return report.probe.thinned.whole if report.probe.thinned else report.probe.accuracy
 
 
 def _arms(

@@ -77,7 +77,7 @@ def test_dropping_what_the_probe_gets_right_is_not_enough() -> None:
 
 
 def odd_words(key: str, rivals: list[str], rng: random.Random) -> tuple[str, list[str]]:
-    return ("likely " if rng.random() < 0.5 else "possible ") + key, ["possible " + rival for rival in rivals]
+    return ("likely " if rng.random() < 0.7 else "possible ") + key, ["possible " + rival for rival in rivals]
 
 
 def never_the_key(key: str, rivals: list[str], rng: random.Random) -> tuple[str, list[str]]:

@@ -51,10 +51,12 @@ class Clinic:
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.workspace: Workspace = open_workspace(load_settings({"MEDGR2_STORAGE__ROOT": str(root)}))
         self.drafts: list[Item] = []
+        self.history: dict[str, int | None] = {}
         monkeypatch.setattr("medgr2.tasks.publish.drafted", lambda *_, **__: self.drafts)
         monkeypatch.setattr("medgr2.tasks.publish.images_of", lambda *_: [])
 
     def night(self, name: str, drafts: list[Item], **select: Any) -> PublishReport:
+        """What counts as history is the newest version, the first time that the night is published."""
         self.drafts = drafts
         parameters = RefreshParameters.model_validate({"dataset": "ds", "night": name, "select": select})
         run, lake = parameters.run, self.workspace.lake
@@ -72,9 +74,10 @@ class Clinic:
         ]  # fmt: skip
         lake.append_new("scores", judged, key="score_id")
         held = versions(lake, "ds")
+        history = self.history.setdefault(name, held[-1].version if held else None)
         night = Night(
             run=run, dataset="ds", base_id="b", base="b", generator="g", scorer="s", champion_id=None, images="",
-            history=held[-1].version if held else None,
+            history=history,
         )  # fmt: skip
         return publish(self.workspace, night, parameters)
 
@@ -138,6 +141,44 @@ def test_a_batch_is_published_without_the_items_that_give_it_away(clinic: Clinic
     assert f"so {dropped} items that gave their key away are left out" in report.line()
     assert "likely" not in report.line()  # a log gets counts alone
     assert clinic.night("one", batch, cap=1000, balance_keys=False).version == report.version
+
+
+def test_published_again_after_verdicts_a_thinned_batch_is_what_the_probe_saw(clinic: Clinic) -> None:
+    """Thinned anew, other items go. Those that had stayed do not stay beside them: together they may tell a key."""
+    lake, batch = clinic.workspace.lake, written(700, EVEN, 1, hedged=0.15)
+    first = clinic.night("one", batch, cap=1000, balance_keys=False)
+    for times in range(1, 4):
+        import_verdicts(
+            lake, [{"item_id": one.item_id, "reviewer": "Dr. A", "valid": False} for one in batch[: 3 * times]]
+        )
+        again = clinic.night("one", batch, cap=1000, balance_keys=False)
+        assert again.probe is not None
+        assert again.version is not None
+        assert again.added == again.version.items == again.probe.items
+        assert again.added + sum(again.left_out.values()) == 700
+    assert first.version is not None
+    assert set(members(lake, first.version)) != set(members(lake, again.version))
+
+
+def test_a_batch_that_is_refused_when_it_is_published_again_leaves_again(clinic: Clinic) -> None:
+    batch = written(400, MAJORITY, 2)
+    first = clinic.night("one", batch)
+    assert first.added > 0
+    again = clinic.night("one", batch, balance_keys=False)
+    assert again.refused
+    assert again.version is not None
+    assert (again.added, again.version.items) == (0, 0)
+
+
+def test_what_was_thinned_out_is_not_the_next_nights_batch(clinic: Clinic) -> None:
+    batch = written(700, EVEN, 1, hedged=0.15)
+    first = clinic.night("one", batch, cap=2000, balance_keys=False)
+    second = clinic.night("two", [*batch, *written(60, EVEN, 5)], cap=2000, balance_keys=False)
+    assert not second.refused
+    given_away = first.left_out["given_away_without_the_image"]
+    assert second.left_out == {"held": first.added, "given_away_before": given_away}
+    assert second.added == 60
+    assert clinic.night("one", batch, cap=2000, balance_keys=False).left_out == first.left_out
 
 
 def test_a_refused_batch_leaves_the_version_and_lets_go_what_has_to_leave(clinic: Clinic) -> None:

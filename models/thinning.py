@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from medgr2.models.blind_probe import FOLDS, MARGIN, probe
 from medgr2.models.blind_rule import Looks
@@ -46,9 +47,8 @@ def thin(items: Sequence[Item], found: BlindProbe) -> Rest | None:
     everything = range(len(ordered))
     by_margin = surest_first(looks, everything)
     folds = [(surest_first(looks, learning), trying) for learning, trying in _parted(looks, everything, 0)]
-    steps = [step * STEP for step in range(1, round(MOST / STEP) + 2)]
-    taught_by = [_taught(looks, folds, share) for share in steps]
-    for share, taught, farther in zip(steps, taught_by, taught_by[1:], strict=False):
+    shares = (step * STEP for step in range(1, round(MOST / STEP) + 2))
+    for (share, taught), (_, farther) in pairwise((share, _taught(looks, folds, share)) for share in shares):
         if max(taught, farther) > enough:  # the first that is enough by luck is followed by one that is not
             continue
         dropped = {ordered[at].item_id for at in by_margin[: round(share * len(ordered))]}

@@ -73,9 +73,10 @@ def publish(
             parameters=parameters.select,
         )
     )
-    # When it has published before, what it would not add now leaves again: the probe has judged what it adds now, and
-    # two batches that teach nothing may teach something together.
-    remove = refused | (_changed(lake, own, "added") - _changed(lake, others, "added") - set(chosen.add))
+    # When it has published before, what it leaves out now leaves again: the probe has judged what it adds now, and two
+    # batches that teach nothing may teach something together.
+    mine = _changed(lake, own, "added") - _changed(lake, others, "added")
+    remove = refused | mine.intersection(chosen.left_out)
     if published:
         remove.intersection_update(versions.members(lake, published[-1]))
     version = None

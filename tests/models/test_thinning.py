@@ -39,10 +39,9 @@ def hedged(key: str, rivals: list[str], rng: random.Random) -> tuple[str, list[s
 
 
 CASES: dict[str, dict[str, object]] = {
-    "a label": {"number": 1000, "prior": (3, 1, 1, 1, 1, 1)},
-    "a letter": {"number": 1000, "places": (2, 1, 1, 1)},
-    "a word": {"number": 1000, "write": hedged},
-    "a letter in few items": {"number": 380, "places": (2, 1, 1, 1)},
+    "a label": {"number": 600, "prior": (3, 1, 1, 1, 1, 1)},
+    "a letter": {"number": 380, "places": (2, 1, 1, 1)},
+    "a word": {"number": 600, "write": hedged},
 }
 
 
@@ -55,18 +54,21 @@ def test_what_is_left_teaches_nothing_about_items_that_are_drawn_anew(told_by: s
     kept = [item for item in items if item.item_id not in rest.dropped]
     fresh = batch(**{**how, "number": 2000, "seed": 77})  # type: ignore[arg-type]
     assert told_of(fresh, items) > 0.33
-    assert told_of(fresh, kept) <= 0.25 + MARGIN
+    # It is measured on few hundred items: no more than the margin there, and not twice as much in truth.
+    assert told_of(fresh, kept) < 0.25 + 2 * MARGIN
+    assert told_of(fresh, kept) - 0.25 < (told_of(fresh, items) - 0.25) / 2
     assert rest.probe.verdict is not Probed.LEAKS
     assert rest.probe.items == len(kept) >= len(items) / 2
     told = rest.probe.thinned
     assert told is not None
     assert (told.dropped, told.whole) == (len(rest.dropped), probe(items).accuracy)
+    assert told.taught <= 0.25 + MARGIN
     assert abs(told.taught - told_of(fresh, kept)) < 0.06
 
 
 def test_dropping_what_the_probe_gets_right_is_not_enough() -> None:
     """Those that the probe was right about are gone, so it is right less often; what is left teaches the same."""
-    items = sorted(often_a(1000), key=lambda item: item.item_id)
+    items = sorted(often_a(600), key=lambda item: item.item_id)
     right = [item.item_id for item in items if item.answer == "A"]
     kept = [item for item in items if item.item_id not in right[: len(items) // 10]]
     assert (probe(kept).accuracy or 1) < (probe(items).accuracy or 0) - 0.05
@@ -100,5 +102,5 @@ def test_many_items_about_few_images_are_few() -> None:
 
 
 def test_the_order_of_the_items_does_not_matter() -> None:
-    items = often_a(600)
+    items = often_a(400)
     assert thinned(items) == thinned(items[::-1])

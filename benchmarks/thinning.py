@@ -14,7 +14,7 @@ import platform
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,7 +29,6 @@ from medgr2.schemas.items import Item
 from medgr2.schemas.probe import Probed
 
 FRESH = 3000
-Write = Callable[[str, list[str], random.Random], tuple[str, list[str]]]
 
 
 def hedged(key: str, rivals: list[str], rng: random.Random) -> tuple[str, list[str]]:

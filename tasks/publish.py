@@ -79,24 +79,25 @@ def publish(
     remove = refused | mine.intersection(chosen.left_out)
     if published:
         remove.intersection_update(versions.members(lake, published[-1]))
+    add = set(chosen.add)
     version = None
-    if chosen.add or published:
+    if add or published:
         version = versions.publish(
             lake,
             dataset=night.dataset,
-            add=chosen.add,
+            add=add,
             remove=remove,
             given_away=chosen.ids_of(GIVEN_AWAY) if probed and probed.thinned else (),
             run=night.run,
             # Training reads what was judged until then; the clock of the host that judged may be ahead of this one's.
-            not_before=max((row["scored_at"] for row in scores if row["item_id"] in chosen.add), default=None),
+            not_before=max((row["scored_at"] for row in scores if row["item_id"] in add), default=None),
             card={
                 "generator": night.generator,
                 "scorer": night.scorer,
                 "tau": tau,
                 "slices": [[*where, n] for where, n in chosen.slices.items()],
                 "letters": dict(chosen.letters),
-                **({"blind_probe": probed.model_dump(mode="json", exclude={"cues"})} if probed and chosen.add else {}),
+                **({"blind_probe": probed.model_dump(mode="json", exclude={"cues"})} if probed and add else {}),
                 **({"diversity": diversity.model_dump(mode="json")} if diversity else {}),
             },
         )

@@ -7,8 +7,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from hypothesis import HealthCheck, settings
 from shares import pytest_collection_modifyitems, pytest_xdist_make_scheduler
 from storage_fixtures import ceph, folder_storage, moto, s3_storage, storage
+
+# Each run draws the same examples, and a stalled machine fails none: `--hypothesis-profile=default` draws others.
+settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("repeatable")
 
 __all__ = [
     "ceph", "folder_storage", "moto", "pytest_collection_modifyitems", "pytest_xdist_make_scheduler", "s3_storage",

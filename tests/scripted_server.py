@@ -65,10 +65,10 @@ def serving(handler: Handler, port: int = 0) -> Iterator[str]:
 
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),), daemon=True)
     thread.start()
-    assert started.wait(20), "the server did not start"
+    assert started.wait(120), "the server did not start"
     try:
         yield found[0]
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(20)
+        thread.join(120)
         loop.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medgr2.infra import journal as journal_module
@@ -187,7 +187,7 @@ ROWS = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(groups=st.lists(st.lists(ROWS, min_size=1, max_size=6), max_size=12), fan_in=st.integers(2, 5), data=st.data())
 def test_any_merging_reads_as_the_plain_history(
     tmp_path_factory: pytest.TempPathFactory,

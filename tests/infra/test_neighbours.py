@@ -110,7 +110,7 @@ def test_the_match_says_how_to_turn_the_second(way: Image.Transpose, undone_by: 
 turns = st.lists(st.sampled_from(list(TRANSPOSE)), max_size=6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), ways=turns)
 def test_turns_compose(seed: int, ways: list[Image.Transpose]) -> None:
     picture = turned = texture(seed, 64)
@@ -120,7 +120,7 @@ def test_turns_compose(seed: int, ways: list[Image.Transpose]) -> None:
     assert match.similarity > 0.95
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), change=st.sampled_from(sorted(CHANGES)))
 def test_who_comes_first_does_not_matter(seed: int, change: str) -> None:
     one = texture(seed, 96)
@@ -128,7 +128,7 @@ def test_who_comes_first_does_not_matter(seed: int, change: str) -> None:
     assert paired(prints) == paired(prints[::-1])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(order=st.permutations(range(40)), cut=st.integers(0, 40))
 def test_the_order_of_adding_does_not_matter(order: list[int], cut: int) -> None:
     prints = PRINTS[:20] + [fingerprint(jpeg(masked(picture))) for picture in TEXTURES[:20]]

@@ -447,7 +447,7 @@ WORDS = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(WORDS, min_size=1, max_size=25), st.integers(0, 9))
 def test_no_paraphrase_touches_what_matters(said: list[str], seed: int) -> None:
     item = one("Which plane is shown?", rationale=" ".join(said))
@@ -458,7 +458,7 @@ def test_no_paraphrase_touches_what_matters(said: list[str], seed: int) -> None:
             assert not changes_meaning(item.rationale, rewrite.rationale)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(WORDS, min_size=1, max_size=25), st.sampled_from(list(Flaw)), st.integers(0, 9))
 def test_whatever_is_made_is_another_valid_item(said: list[str], kind: Flaw, seed: int) -> None:
     item = one("Which plane is shown?", rationale=" ".join(said))

@@ -250,7 +250,7 @@ def signals_of_one(draw: st.DrawFn) -> dict[str, float | None]:
     return {name: draw(ODD if name == spoilt else SOUND) for name in ASKED}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     rows=st.lists(st.tuples(REASONS, signals_of_one(), RARELY, LOST), min_size=1, max_size=12),
     weights=st.lists(st.floats(-5, 5), min_size=len(FEATURES), max_size=len(FEATURES)),

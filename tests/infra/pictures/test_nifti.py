@@ -198,7 +198,7 @@ def test_a_cut_file_is_truncated(share: float) -> None:
 BASE = file_of(np.random.default_rng(0).integers(0, 400, (12, 12, 6)).astype(np.int16))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.integers(0, 360), st.integers(0, 255)), min_size=1, max_size=6), st.booleans())
 def test_a_damaged_file_is_a_picture_or_has_a_reason(changes: list[tuple[int, int]], zipped: bool) -> None:
     data = bytearray(BASE)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_pictures import MARKER, encoded, jpeg_segment, picture, pixels, png_chunk
 from PIL import Image
@@ -269,7 +269,7 @@ def test_the_real_pictures_stay_byte_for_byte() -> None:
     mode=st.sampled_from(["L", "RGB"]),
     tail=st.binary(max_size=30),
 )
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 def test_stripping_a_jpeg_keeps_pixels_and_nothing_else(
     places: list[tuple[int, bytes]], quality: int, options: dict[str, int], mode: str, tail: bytes
 ) -> None:
@@ -289,7 +289,7 @@ def test_stripping_a_jpeg_keeps_pixels_and_nothing_else(
     mode=st.sampled_from(["L", "RGB", "P", "LA", "RGBA", "1", "I;16"]),
     tail=st.binary(max_size=30),
 )
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 def test_stripping_a_png_keeps_pixels_and_nothing_else(
     places: list[tuple[bytes, bytes]], mode: str, tail: bytes
 ) -> None:

@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from itertools import combinations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from medgr2.schemas.intake import Shares
@@ -39,7 +39,6 @@ def pictures(groups: dict[str, list[Stratum]], found: dict[str, Split]) -> Count
 
 
 @given(size=st.integers(1, 6), number=st.integers(1, 150), shares=some_shares)
-@settings(deadline=None)
 def test_every_share_is_met_within_one_group(size: int, number: int, shares: Shares) -> None:
     groups = {named(n): [("CT", "mass")] * size for n in range(number)}
     found = Counter(Assigner(shares, []).assign(groups).values())
@@ -48,7 +47,6 @@ def test_every_share_is_met_within_one_group(size: int, number: int, shares: Sha
 
 
 @given(groups=hospitals, shares=some_shares)
-@settings(deadline=None)
 def test_each_stratum_is_met_within_one_and_a_half_groups(groups: dict[str, list[Stratum]], shares: Shares) -> None:
     """Three levels are weighed against one another, the whole, the modality and the label: one can cost another."""
     groups = {name: [group[0]] * len(group) for name, group in groups.items()}
@@ -61,7 +59,6 @@ def test_each_stratum_is_met_within_one_and_a_half_groups(groups: dict[str, list
 
 
 @given(groups=hospitals, validation=a_share, seed=st.integers(0, 9))
-@settings(deadline=None)
 def test_the_order_of_arrival_within_one_run_does_not_matter(
     groups: dict[str, list[Stratum]], validation: float, seed: int
 ) -> None:
@@ -74,14 +71,12 @@ def test_the_order_of_arrival_within_one_run_does_not_matter(
 
 
 @given(groups=hospitals, shares=some_shares)
-@settings(deadline=None)
 def test_a_split_without_a_share_gets_nothing(groups: dict[str, list[Stratum]], shares: Shares) -> None:
     given_to = set(Assigner(shares, []).assign(groups).values())
     assert all(shares.of(split) for split in given_to)
 
 
 @given(first=st.integers(1, 60), later=st.integers(1, 60))
-@settings(deadline=None)
 def test_what_is_held_counts(first: int, later: int) -> None:
     """Two nights keep the shares as well as one; the assigner never sees those that are held again."""
     shares, mass = Shares(), ("CT", "mass")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
+import functools
 import logging
 import os
 import secrets
@@ -18,7 +19,9 @@ from typing import IO
 
 from medgr2.schemas.errors import Medgr2Error, NightStoppedError
 
-START_SECONDS = 180
+STARTS, START_SECONDS = 3, 180
+PATIENCE = {"RAY_gcs_server_port_wait_time_s": "100", "RAY_agent_register_timeout_ms": "100000"}
+"""Ray gives up the start of its own processes after thirty seconds, for which a busy machine may well stand still."""
 OBJECT_STORE_BYTES = 128 << 20
 """Outcomes are small and images travel by reference: the object store only has to exist."""
 _PREFIX = "medgr2-ray-"
@@ -35,20 +38,34 @@ def start_ray() -> None:
     import ray
 
     with _lock:
-        if ray.is_initialized():
-            return
-        done = threading.Event()
-        failure: list[BaseException] = []
-        # The kernel ends Ray's processes when the thread that started them ends (PR_SET_PDEATHSIG), so that a killed
-        # driver leaves none behind: workers end within seconds, two idle agents after a minute, in which they try to
-        # report the death to a daemon that is gone as well. A task's thread may end long before the process: this one
-        # never does.
-        threading.Thread(target=_keep_ray, args=(done, failure), name="ray-keeper", daemon=True).start()
-        if not done.wait(START_SECONDS):
-            raise _not_started(f"no answer within {START_SECONDS} s")
-        if failure:
-            raise _not_started(f"{type(failure[0]).__name__}: {str(failure[0])[:500]}")
-        _listen_again()
+        for left in reversed(range(STARTS)):
+            if ray.is_initialized():
+                return
+            try:
+                _start()
+            except _GaveUpError as e:
+                ray.shutdown()
+                if not left:
+                    raise _not_started(str(e)) from e.__cause__
+
+
+class _GaveUpError(Exception):
+    pass
+
+
+def _start() -> None:
+    done = threading.Event()
+    failure: list[BaseException] = []
+    # The kernel ends Ray's processes when the thread that started them ends (PR_SET_PDEATHSIG), so that a killed
+    # driver leaves none behind: workers end within seconds, two idle agents after a minute, in which they try to
+    # report the death to a daemon that is gone as well. A task's thread may end long before the process: this one
+    # never does, unless Ray did not start.
+    threading.Thread(target=_keep_ray, args=(done, failure), name="ray-keeper", daemon=True).start()
+    if not done.wait(START_SECONDS):
+        raise _not_started(f"no answer within {START_SECONDS} s")
+    if failure:
+        raise _GaveUpError(f"{type(failure[0]).__name__}: {str(failure[0])[:500]}") from failure[0]
+    _listen_again()
 
 
 def _listen_again() -> None:
@@ -66,12 +83,11 @@ def _keep_ray(done: threading.Event, failure: list[BaseException]) -> None:
         logging.getLogger("ray").setLevel(logging.ERROR)
         # It prints Ray's view of dead workers to stdout, where --json belongs; we report them as outcomes.
         internals.listen_error_messages = lambda *_: None
-        # Ray listens on all addresses. Its default token is a file in HOME, which two first starts at once tear.
-        token = {} if "RAY_AUTH_MODE" in os.environ else {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
         with _environment(
             OMP_NUM_THREADS="1",
             RAY_USAGE_STATS_ENABLED="0",
-            **token,
+            **PATIENCE,
+            **_token(),
         ):
             ray.init(
                 address="local",
@@ -85,28 +101,43 @@ def _keep_ray(done: threading.Event, failure: list[BaseException]) -> None:
             )
     except BaseException as e:
         failure.append(e)
+        return
     finally:
         done.set()
     threading.Event().wait()
 
 
+@functools.cache
+def _token() -> dict[str, str]:
+    """Ray listens on all addresses. Its default token is a file in HOME, which two first starts at once tear.
+
+    One for all starts: Ray remembers it, and names its mode in the environment at the first.
+    """
+    return {} if "RAY_AUTH_MODE" in os.environ else {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
 def _own_folder() -> Path:
-    """Ray's sockets and logs. A lock marks it as in use; those whose process is gone are removed."""
+    """Ray's sockets and logs. A lock marks it as in use; those whose process is gone are removed.
+
+    So are those without a lock: Ray's daemons, when they end, write to what was removed.
+    """
     base = Path(tempfile.gettempdir())
     for old in base.glob(f"{_PREFIX}{os.getuid()}-*"):
-        with contextlib.suppress(OSError), (old / "lock").open() as lock:
+        with contextlib.suppress(OSError), (old / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(old, ignore_errors=True)
     while True:
         # Short: a socket's path may have 107 characters, and Ray adds some 60.
         folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getuid()}-", dir=base))
-        held = (folder / "lock").open("w")
-        fcntl.flock(held, fcntl.LOCK_EX)
-        if (folder / "lock").exists():
-            _held.append(held)
-            atexit.register(_close, folder)
-            return folder
-        held.close()  # Another process that clears up took the lock first, and took the folder for one left behind.
+        # Until it is locked, another process that clears up may take the folder for one left behind.
+        with contextlib.suppress(FileNotFoundError):
+            held = (folder / "lock").open("w")
+            fcntl.flock(held, fcntl.LOCK_EX)
+            if (folder / "lock").exists():
+                _held.append(held)
+                atexit.register(_close, folder)
+                return folder
+            held.close()
 
 
 def _close(folder: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from aiohttp import web
@@ -13,10 +14,12 @@ from medgr2.infra.settings import GeneratorSettings
 from medgr2.models.engines.http import HttpEngine
 from medgr2.models.engines.seam import Conversation, Held, Request
 
+PATIENT = {"patience_seconds": 300, "connect_seconds": 300}
+
 
 def to(url: str, **more: Any) -> GeneratorSettings:
     return GeneratorSettings.model_validate(
-        {"engine": "openai", "model": "one", "url": url, "in_flight": 8, "patience_seconds": 300, **more}
+        {"engine": "openai", "model": "one", "url": url, "in_flight": 8, **PATIENT, **more}
     )
 
 
@@ -37,7 +40,10 @@ async def echo(_: web.Request, body: dict[str, Any]) -> web.Response:
 TEXTS = [f"question {n}" for n in range(100)]
 
 
-def free_port() -> int:
+@contextlib.contextmanager
+def own_port() -> Iterator[int]:
+    """Who connects to it is refused, unless a server of ours listens there; no other process is given it meanwhile."""
     with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+        yield int(s.getsockname()[1])

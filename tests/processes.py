@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+
+_BEGAN = 19
+"""Where the fields of a process, behind its name, tell when it began."""
+
+
+class Known(int):
+    """A process by its number, which goes to another one some day, and the time that it began."""
+
+    began: str
+
+
+def known(pid: int) -> int:
+    found = Known(pid)
+    found.began = (_fields(pid) or [""] * 20)[_BEGAN]
+    return found
 
 
 def children(pid: int) -> list[int]:
     """All descendants."""
     parents: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        parents.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    for folder in Path("/proc").glob("[0-9]*"):
+        if fields := _fields(folder.name):
+            child = Known(folder.name)
+            child.began = fields[_BEGAN]
+            parents.setdefault(int(fields[1]), []).append(child)
     found, look = [], [pid]
     while look:
         new = parents.get(look.pop(), [])
@@ -22,11 +37,16 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def alive(pids: list[int]) -> list[int]:
+def alive(pids: Iterable[int]) -> list[int]:
     def lives(pid: int) -> bool:
-        try:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-        except OSError:
-            return False
+        fields = _fields(pid)
+        return bool(fields) and fields[0] != "Z" and fields[_BEGAN] == getattr(pid, "began", fields[_BEGAN])
 
     return [pid for pid in pids if lives(pid)]
+
+
+def _fields(pid: int | str) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []

@@ -98,7 +98,7 @@ def race(storage: StorageSettings, *commands: list[str]) -> list[str]:
     ]
     said = []
     for child in children:
-        out, err = child.communicate(timeout=300)
+        out, err = child.communicate(timeout=900)
         assert child.returncode == 0, err
         said.append(out)
     return said

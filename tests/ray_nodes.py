@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,22 +14,14 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from processes import alive, children
+from ports import free_port
+from processes import alive, children, known
+
+from medgr2.infra.ray_local import PATIENCE, STARTS
 
 DEADLINE_SECONDS = 400
-STARTS = 3
 OBJECT_STORE_BYTES = 80 << 20  # the least that Ray takes is 75 MiB
 RAY = Path(sys.executable).with_name("ray")
-
-
-def free_ports(n: int) -> list[str]:
-    sockets = [socket.socket() for _ in range(n)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [str(s.getsockname()[1]) for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 def wait_until(what: str, done: Callable[[], bool], complain: Callable[[], str] = lambda: "") -> None:
@@ -47,11 +38,11 @@ class RayNodes:
         # A socket's path may have 107 characters: pytest's own folders are too deep for Ray's.
         self._folder = Path(tempfile.mkdtemp(prefix="medgr2-nodes-"))
         self.log = self._folder / "nodes.log"
-        (port,) = free_ports(1)
-        self.address = f"127.0.0.1:{port}"
+        self.address = f"127.0.0.1:{free_port()}"
         self._processes: list[subprocess.Popen[bytes]] = []
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("MEDGR2_", "RAY_"))},
+            **PATIENCE,
             **environment,
             "RAY_ADDRESS": self.address,
             "RAY_AUTH_MODE": "token",
@@ -66,14 +57,15 @@ class RayNodes:
 
     def start(self, more: int) -> None:
         port = self.address.partition(":")[2]
-        self._node("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self._folder}")
+        own = (f"--port={port}", f"--ray-client-server-port={free_port()}", f"--temp-dir={self._folder}")
+        self._node("--head", "--include-dashboard=false", *own)
         for _ in range(more):
             self._node(f"--address={self.address}")
 
     def kill(self, node: int) -> list[int]:
         """SIGKILL of every process of that node; who they were."""
         process = self._processes[node]
-        family = [process.pid, *children(process.pid)]
+        family = [known(process.pid), *children(process.pid)]
         for pid in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -107,7 +99,7 @@ class RayNodes:
         return self._processes[-1].poll() is not None
 
     def _begin(self, *options: str) -> subprocess.Popen[bytes]:
-        agent, grpc, metrics, runtime, manager, objects = free_ports(6)
+        agent, grpc, metrics, runtime, manager, objects = (free_port() for _ in range(6))
         with self.log.open("ab") as out:
             return subprocess.Popen(
                 [
@@ -115,7 +107,8 @@ class RayNodes:
                     *("--num-cpus=1", f"--object-store-memory={OBJECT_STORE_BYTES}", "--include-log-monitor=false"),
                     *(f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={grpc}"),
                     *(f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={runtime}"),
-                    *(f"--node-manager-port={manager}", f"--object-manager-port={objects}", *options),
+                    *(f"--node-manager-port={manager}", f"--object-manager-port={objects}"),
+                    *("--min-worker-port=0", "--max-worker-port=0", *options),
                 ],
                 env=self.environment,
                 stdout=out,
@@ -123,14 +116,16 @@ class RayNodes:
             )
 
     def _count(self) -> int:
-        """Nodes that the head knows, as a process of its own sees them: this one joins no cluster."""
-        program = (
-            "import sys, ray, logging\n"
-            "ray.init(address='auto', configure_logging=False, log_to_driver=False, logging_level=logging.ERROR)\n"
-            "print('nodes', sum(bool(n['Alive']) for n in ray.nodes()))"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", program], env=self.environment, capture_output=True, text=True, timeout=400
-        )
-        found = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("nodes ")]
-        return int(found[0]) if found else 0
+        return count_nodes(self.environment)
+
+
+def count_nodes(environment: Mapping[str, str]) -> int:
+    """Nodes that the head at RAY_ADDRESS knows, as a process of its own sees them: this one joins no cluster."""
+    program = (
+        "import sys, ray, logging\n"
+        "ray.init(address='auto', configure_logging=False, log_to_driver=False, logging_level=logging.ERROR)\n"
+        "print('nodes', sum(bool(n['Alive']) for n in ray.nodes()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=400)
+    found = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("nodes ")]
+    return int(found[0]) if found else 0

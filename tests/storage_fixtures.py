@@ -19,6 +19,7 @@ from s3.ceph import ACCESS_KEY, SECRET_KEY, Ceph, die_with_the_tests, free_port,
 from medgr2.infra.settings import S3Settings, StorageSettings
 
 BUCKET = "medgr2-tests"
+STARTUP_SECONDS, STARTS = 240, 3
 
 
 def client(endpoint: str) -> Any:
@@ -51,29 +52,39 @@ def environment(storage: StorageSettings) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port = free_port()
     log = tmp_path_factory.mktemp("moto") / "log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            stdout=out,
-            stderr=out,
-            preexec_fn=die_with_the_tests,
-        )
-    try:
-        endpoint, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
-        while True:
-            try:
-                client(endpoint).create_bucket(Bucket=BUCKET)
-                break
-            except Exception as e:
-                if time.monotonic() > deadline or process.poll() is not None:
-                    pytest.fail(f"moto_server did not start: {e}\n{log.read_text()[-2000:]}")
-                time.sleep(0.2)
-        yield endpoint
-    finally:
-        process.kill()
-        process.wait(timeout=120)
+    for _ in range(STARTS):
+        port = free_port()
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+                stdout=out,
+                stderr=out,
+                preexec_fn=die_with_the_tests,
+            )
+        try:
+            if _has_bucket(process, f"http://127.0.0.1:{port}"):
+                yield f"http://127.0.0.1:{port}"
+                return
+            # Another process was given the port before the server took it.
+        finally:
+            process.kill()
+            process.wait(timeout=120)
+    pytest.fail(f"{STARTS} starts of moto_server\n{log.read_text()[-2000:]}")
+
+
+def _has_bucket(process: subprocess.Popen[bytes], endpoint: str) -> bool:
+    """When it answers; False where it has ended."""
+    deadline = time.monotonic() + STARTUP_SECONDS
+    while process.poll() is None:
+        try:
+            client(endpoint).create_bucket(Bucket=BUCKET)
+            return True
+        except Exception as e:
+            if time.monotonic() > deadline:
+                pytest.fail(f"moto_server did not start: {e}")
+            time.sleep(0.2)
+    return False
 
 
 @pytest.fixture(scope="session")

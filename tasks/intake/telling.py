@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -32,12 +33,9 @@ class PrivateFolder:
 
     def __init__(self) -> None:
         for left in Path(tempfile.gettempdir()).glob(f"{PRIVATE}*"):
-            if left.stat(follow_symlinks=False).st_uid == os.getuid() and not _is_locked(left):
-                shutil.rmtree(left, ignore_errors=True)
-        self._folder = tempfile.TemporaryDirectory(prefix=PRIVATE)
+            _remove_what_nobody_holds(left)
+        self._folder, lock = _held_folder()
         self.path = Path(self._folder.name)
-        lock = os.open(self.path, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
         self._unlock = weakref.finalize(self, os.close, lock)
 
     def close(self) -> None:
@@ -45,19 +43,33 @@ class PrivateFolder:
         self._unlock()
 
 
-def _is_locked(folder: Path) -> bool:
-    """Also where it cannot be told."""
+def _held_folder() -> tuple[tempfile.TemporaryDirectory[str], int]:
+    """Until it is locked, another process may take it for one that was left behind: then the next one is made."""
+    while True:
+        folder = tempfile.TemporaryDirectory(prefix=PRIVATE)
+        with contextlib.suppress(FileNotFoundError):
+            lock = os.open(folder.name, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if Path(folder.name).exists():
+                return folder, lock
+            os.close(lock)
+        folder.cleanup()
+
+
+def _remove_what_nobody_holds(left: Path) -> None:
+    """Under its lock: whoever made it meanwhile waits, and finds it gone."""
     try:
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
-        return True
+        return
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        if os.fstat(lock).st_uid == os.getuid():
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+    except BlockingIOError:
+        pass
     finally:
         os.close(lock)
-    return False
 
 
 @dataclass

@@ -19,8 +19,9 @@ from medgr2.infra.settings import ComputeSettings, Settings, StorageSettings
 from medgr2.schemas.cells import Recipe
 from medgr2.tasks.stage import StageRequest, StageResult, run_stage
 
-# Small, so that merges are among the writes at which a kill may come.
+# Small, so that merges are among the writes at which a kill may come, and few cells wait for a slow write.
 journal.FAN_IN = journal_writer.FAN_IN = 3
+journal_writer.BACKLOG = 5
 
 
 class DeadlyStore(FolderStore):
@@ -64,7 +65,7 @@ def main() -> None:
     bad = dict.fromkeys(range(0, int(n), 9), "reject")
     cells = [recipe.cell(inputs={"n": i} | ({"do": bad[i]} if i in bad else {})) for i in range(int(n))]
     os.environ["STAGE_SECONDS"] = seconds
-    request = StageRequest(recipe=recipe, worker="stage_workers:Counting", run="night", batch_size=int(batch))
+    request = StageRequest(recipe=recipe, worker="held_workers:Holding", run="night", batch_size=int(batch))
     store = DeadlyStore(root, kill)
     results: list[StageResult] = []
 

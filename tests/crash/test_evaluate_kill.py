@@ -25,7 +25,7 @@ def examined(root: Path, *more: str) -> tuple[int, int, int]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("MEDGR2_")}
     command = [str(HERE / "evaluate_driver.py"), str(root), *more]
     driver = Forked(command, env | {"OMP_NUM_THREADS": "1"}, root.with_suffix(".out"), root.with_suffix(".err"))
-    _, said = driver.communicate(timeout=300)
+    _, said = driver.communicate(timeout=400)
     plan = re.search(r"evaluate: (\d+) new, (\d+) reused", said)
     assert plan is not None, said
     return driver.wait(1), int(plan[1]), int(plan[2])

@@ -17,13 +17,13 @@ pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 
 pytestmark = pytest.mark.crash
 INFRA = Path(__file__).parents[1] / "infra"
-CELLS, BATCH = 90, 5
+CELLS, BATCH, HELD = 90, 5, 47
 DEADLINE_SECONDS = 400
 
 
 @pytest.fixture
 def nodes() -> Iterator[RayNodes]:
-    made = RayNodes({"PYTHONPATH": str(INFRA), "STAGE_SECONDS": "0.25"})
+    made = RayNodes({"PYTHONPATH": str(INFRA), "STAGE_SECONDS": "0.05"})
     try:
         made.start(more=2)
         yield made
@@ -36,6 +36,8 @@ def test_a_node_is_lost_and_no_cell_is(nodes: RayNodes, tmp_path: Path) -> None:
     for folder in (night, alone):
         folder.mkdir()
         (folder / "executions.log").touch()
+    hold = night / "hold"
+    hold.write_text(str(HELD))
 
     def executions() -> list[list[str]]:
         lines = (night / "executions.log").read_text().splitlines()
@@ -48,8 +50,8 @@ def test_a_node_is_lost_and_no_cell_is(nodes: RayNodes, tmp_path: Path) -> None:
         driver = subprocess.Popen(command(night, "cluster"), env=nodes.environment, stdout=subprocess.PIPE, stderr=err)
     try:
         wait_until(
-            "work on all nodes",
-            lambda: len({node for _, node, _ in executions()}) == 3 and len(executions()) >= CELLS // 4,
+            "one cell at each node that is begun and held",
+            lambda: len({node for _, node, _ in executions()}) == 3 and len(executions()) >= HELD + 3,
             (tmp_path / "stderr.log").read_text,
         )
         on_it = {str(pid) for pid in nodes.pids(1)}
@@ -57,6 +59,7 @@ def test_a_node_is_lost_and_no_cell_is(nodes: RayNodes, tmp_path: Path) -> None:
         gone = nodes.kill(1)
         wait_until("the end of the node", lambda: not alive(gone), (tmp_path / "stderr.log").read_text)
         assert len(executions()) < CELLS, "the node was lost too late to tell anything"
+        hold.unlink()
         out, _ = driver.communicate(timeout=DEADLINE_SECONDS)
     finally:
         driver.kill()
@@ -75,5 +78,5 @@ def test_a_node_is_lost_and_no_cell_is(nodes: RayNodes, tmp_path: Path) -> None:
     assert len(done) == CELLS
     twice = {key for key, n in done.items() if n > 1}
     assert max(done.values()) <= 2
-    assert len(twice) <= BATCH, "no more than the batch that was being worked on"
+    assert 1 <= len(twice) <= BATCH, "no more than the batch that was being worked on"
     assert all(lost in {node for k, node, _ in executions() if k == key} for key in twice)

@@ -105,7 +105,7 @@ def test_killed_at_a_moment_nobody_chose(folder_storage: StorageSettings, tmp_pa
     """Inside a write as well: watched from the start of staging, killed up to 60 ms later."""
     prepared(folder_storage)
     process = child(folder_storage, tmp_path, 0, "never")
-    staging, deadline = Path(folder_storage.root, "staging", "publish"), time.monotonic() + 60
+    staging, deadline = Path(folder_storage.root, "staging", "publish"), time.monotonic() + 400
     while process.poll() is None and not any(staging.glob("*")) and time.monotonic() < deadline:
         time.sleep(0.0005)
     time.sleep(random.Random(seed).random() * 0.06)

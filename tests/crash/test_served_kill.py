@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ HERE = Path(__file__).parent
 CELLS = 240
 IN_FLIGHT, SERVER = 16, 12
 """Cells without a durable outcome, and requests at the server, as the driver has them."""
+LATE = 8
+"""So many more are sold at most before a kill that comes late."""
 DEADLINE_SECONDS = 400
 
 
@@ -61,13 +64,20 @@ class Served:
         return told
 
     def kill_at(self, sold: int, *more: str, end: signal.Signals = signal.SIGKILL) -> None:
+        self._ask("POST", f"_hold/{sold + LATE}")
         driver = self.start(*more)
         wait_until(f"{sold} sales", lambda: len(self.sold()) >= sold or driver.poll() is not None)
         assert driver.poll() is None, self._complaints.read_text()[-2000:]
         driver.send_signal(end)
         assert driver.wait(DEADLINE_SECONDS) != 0
+        self._ask("POST", "_hold")
         # What the server was about to sell is sold, if it looks after nobody.
-        time.sleep(0.3)
+        wait_until("the last reply", lambda: json.loads(self._ask("GET", "_stats"))["in_flight"] == 0)
+
+    def _ask(self, method: str, page: str) -> bytes:
+        asked = urllib.request.Request(self.url.removesuffix("v1") + page, method=method)
+        with urllib.request.urlopen(asked, timeout=300) as reply:
+            return bytes(reply.read())
 
     def sold(self) -> list[str]:
         return [line.split()[0] for line in self._book.read_text().splitlines() if line]

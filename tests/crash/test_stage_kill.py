@@ -39,6 +39,11 @@ class Night:
         self._held: dict[str, int] = {}
         self.orphans: list[int] = []
 
+    def hold(self, at: int | None) -> None:
+        """Cells from this number on do not end; None: all do."""
+        hold = self.log.with_name("hold")
+        hold.unlink(missing_ok=True) if at is None else hold.write_text(str(at))
+
     def start(self, *more: str) -> subprocess.Popen[bytes] | Forked:
         env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("MEDGR2_")},
@@ -118,7 +123,8 @@ def test_killed_between_writes_by_somebody_else(tmp_path: Path, undisturbed: dic
 
 
 def test_sigterm_keeps_every_finished_cell(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
-    night = Night(tmp_path, "inline", batch=64, seconds=0.05)
+    night = Night(tmp_path, "inline", batch=64, seconds=0.01)
+    night.hold(30)
     driver = night.start()
     wait_until("10 executions", lambda: sum(night.executions().values()) >= 10)
     driver.terminate()
@@ -129,6 +135,7 @@ def test_sigterm_keeps_every_finished_cell(tmp_path: Path, undisturbed: dict[str
     assert len(done) < CELLS
     # The one that was being worked on has begun, but has no outcome.
     assert len(night._held) >= len(done) - 1
+    night.hold(None)
     assert night.run() == 0, night.complain()
     assert night.said()[0] == undisturbed
 
@@ -136,21 +143,32 @@ def test_sigterm_keeps_every_finished_cell(tmp_path: Path, undisturbed: dict[str
 @pytest.fixture(scope="module")
 def ray_night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     pytest.importorskip("ray", reason="the extra 'ray' is not installed")
-    return Night(tmp_path_factory.mktemp("ray"), "ray-local", seconds=0.15)
+    return Night(tmp_path_factory.mktemp("ray"), "ray-local", batch=2, seconds=0.15)
 
 
-@pytest.mark.parametrize(("executions", "end"), [(0, signal.SIGKILL), (12, signal.SIGKILL), (24, signal.SIGTERM)])
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:  # it ended meanwhile
+        return ""
+
+
+@pytest.mark.parametrize(
+    ("more", "held", "end"), [(0, 0, signal.SIGKILL), (12, 20, signal.SIGKILL), (12, 40, signal.SIGTERM)]
+)
 def test_ray_driver_killed_leaves_no_process_and_loses_nothing(
-    ray_night: Night, executions: int, end: signal.Signals
+    ray_night: Night, more: int, held: int, end: signal.Signals
 ) -> None:
+    ray_night.hold(held)
+    before = sum(ray_night.executions().values())
     driver = ray_night.start()
-    if executions:
-        wait_until(f"{executions} executions", lambda: sum(ray_night.executions().values()) >= executions)
+    if more:
+        wait_until(f"{more} more executions", lambda: sum(ray_night.executions().values()) >= before + more)
     else:
         wait_until("Ray's first processes", lambda: len(children(driver.pid)) >= 3)
     family = children(driver.pid)
     assert family, ray_night.complain()
-    agents = [pid for pid in family if "Agent" in Path(f"/proc/{pid}/cmdline").read_text()]
+    agents = [pid for pid in family if "Agent" in command_of(pid)]
     driver.send_signal(end)
     assert driver.wait(DEADLINE_SECONDS) != 0
     working = [pid for pid in family if pid not in agents]
@@ -162,10 +180,12 @@ def test_ray_driver_killed_leaves_no_process_and_loses_nothing(
 def test_ray_resumes_though_workers_die_and_stages_run_in_threads(
     ray_night: Night, undisturbed: dict[str, Any]
 ) -> None:
-    driver = ray_night.start("threads")
+    ray_night.hold(56)
     before = sum(ray_night.executions().values())
+    driver = ray_night.start("threads")
     wait_until("6 more executions", lambda: sum(ray_night.executions().values()) >= before + 6)
     os.kill(int(ray_night.log.read_text().splitlines()[-1].split()[1]), signal.SIGKILL)
+    ray_night.hold(None)
     assert driver.wait(DEADLINE_SECONDS) == 0, ray_night.complain()
     ray_night.check()
     said, plan = ray_night.said()
@@ -173,5 +193,5 @@ def test_ray_resumes_though_workers_die_and_stages_run_in_threads(
     assert plan["reused"] > 0
     # Ray's agents try for a minute to tell a dead daemon that it is dead. Then they end as well.
     wait_until(f"Ray's agents: {ray_night.orphans}", lambda: not alive(ray_night.orphans))
-    # Four disturbances, and two workers with one cell in hand each; a group may be on its way to the journal as well.
+    # Four disturbances: two workers with two batches of two cells each, or what is on its way to the journal.
     assert sum(ray_night.executions().values()) <= CELLS + 4 * 2 * 4

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from medgr2.infra import notice
 from medgr2.infra.opening import open_store
 from medgr2.infra.settings import Settings
 from medgr2.models import crew
@@ -70,6 +71,9 @@ class Trains:
 
 
 def slow(beat: Callable[[Watch], None]) -> Callable[[Watch], None]:
+    """At the beat TEST_HOLD it waits until it is told to stop. From the beat TEST_FROM on it pauses, as if it had stood
+    still for TEST_STOOD seconds before."""
+
     def slowly(watch: Watch) -> None:
         beat(watch)
         with Path(os.environ[BEATS]).open("a") as log:
@@ -77,7 +81,12 @@ def slow(beat: Callable[[Watch], None]) -> Callable[[Watch], None]:
         beats = len(Path(os.environ[BEATS]).read_text().splitlines())
         if beats == int(os.environ.get("TEST_KILL_AT", "0")):
             os.kill(os.getpid(), signal.SIGKILL)
+        if beats == int(os.environ.get("TEST_HOLD", "0")):
+            while not notice.given():
+                time.sleep(0.02)
         if beats >= int(os.environ.get("TEST_FROM", "0")):
-            time.sleep(float(os.environ.get("TEST_PAUSE", "0")))
+            pause = float(os.environ.get("TEST_PAUSE", "0"))
+            watch._last -= float(os.environ.get("TEST_STOOD", "0"))
+            time.sleep(pause)
 
     return slowly

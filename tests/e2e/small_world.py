@@ -13,7 +13,7 @@ from servers import PrefectServer
 
 DRIVER = Path(__file__).with_name("small_loop.py")
 SEED = "5"
-DEADLINE_SECONDS = 500
+DEADLINE_SECONDS = 900
 
 
 def environment(server: PrefectServer, folder: Path, mode: str) -> dict[str, str]:

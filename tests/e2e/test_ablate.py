@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 REWARD = ["ablate", "reward", "--seeds", "1", "--images", "30", "--audits", "40", "--judge-steps", "10"]
 LOOP = [
     "ablate", "loop", "--seeds", "1", "--images", "40,20", "--heldout", "100", "--audits", "60", "--grpo-steps", "1",
@@ -23,7 +23,7 @@ def ask(folder: Path, asked: list[str], *more: str) -> subprocess.CompletedProce
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MEDGR2_")}
     done = subprocess.run(
         [sys.executable, "-m", "medgr2.flows.cli", *asked, *more],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False,
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=1200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done

@@ -25,7 +25,7 @@ from medgr2.schemas.vocabulary import Role
 
 DRIVER = Path(__file__).with_name("approval_driver.py")
 SECONDS = 400
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = pytest.mark.timeout(2400)
 YES = {"approve": True, "name": "Dr. A", "comment": "read forty of them"}
 
 
@@ -64,7 +64,7 @@ class Desk:
     def call(self, path: str, body: dict[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.server.api + path, data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
             return json.loads(answer.read() or b"null")
 
     def runs(self) -> dict[str, str]:

@@ -10,28 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import BIN, ROOT, PrefectServer, end, wait_for
+from servers import BIN, ROOT, PrefectServer, end, medgr2, wait_for
 from small_loop import parameters
 from small_world import environment
 
-WORKER_SECONDS, RUN_SECONDS = 120, 400
+SECONDS, RUN_SECONDS = 400, 900
 
 
-def prefect(env: dict[str, str], *arguments: str) -> str:
+def prefect(env: dict[str, str], *arguments: str, timeout: float = SECONDS) -> str:
     done = subprocess.run(
         [str(BIN / "prefect"), "--no-prompt", *arguments],
         env=env,
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=timeout,
     )
     assert done.returncode == 0, f"{arguments}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     return done.stdout
 
 
 def get(server: PrefectServer, path: str) -> Any:
-    with urllib.request.urlopen(f"{server.api}/{path}", timeout=30) as answer:
+    with urllib.request.urlopen(f"{server.api}/{path}", timeout=SECONDS) as answer:
         return json.load(answer)
 
 
@@ -67,11 +67,11 @@ def test_the_cron_really_plans_nights(deployed: PrefectServer) -> None:
         request = urllib.request.Request(
             f"{deployed.api}/flow_runs/filter", body.encode(), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
             found: list[Any] = json.load(answer)
         return found
 
-    wait_for(lambda: len(planned()) > 0, 120, "the scheduler to plan a night")
+    wait_for(lambda: len(planned()) > 0, SECONDS, "the scheduler to plan a night")
     assert {run["expected_start_time"][11:16] for run in planned()} == {"02:00"}
 
 
@@ -87,7 +87,7 @@ def test_parameters_are_forms(deployed: PrefectServer) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_a_worker_runs_the_night_and_prefect_learns_nothing_private(deployed: PrefectServer, tmp_path: Path) -> None:
     env = environment(deployed, tmp_path, "inline")
     tonight = parameters(seed=6, cycles=1).refresh.model_copy(update={"night": "one"})
@@ -100,15 +100,13 @@ def test_a_worker_runs_the_night_and_prefect_learns_nothing_private(deployed: Pr
             env=env, cwd=tmp_path, stdout=out, stderr=out, start_new_session=True,
         )  # fmt: skip
     try:
-        watched = ("--watch", "--watch-timeout", str(RUN_SECONDS))
-        said = prefect(env, "deployment", "run", "data-refresh/nightly", "--params", body, *watched)
+        asked = ("data-refresh/nightly", "--params", body, "--watch", "--watch-timeout", str(RUN_SECONDS))
+        said = prefect(env, "deployment", "run", *asked, timeout=RUN_SECONDS + SECONDS)
     finally:
         end(worker)
     assert "Completed" in said, said + log.read_text()[-4000:]
-    listed = subprocess.run(
-        [str(BIN / "medgr2"), "versions", "--json"], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=400
-    )
-    assert "loop@1" in {v["version"] for v in json.loads(listed.stdout)}
+    listed = json.loads(medgr2(env, tmp_path, "versions", "--json"))
+    assert "loop@1" in {v["version"] for v in listed}
     _nothing_private(tmp_path, deployed.home, log)
 
 

@@ -21,7 +21,7 @@ from medgr2.infra.journal import Journal
 from medgr2.infra.objects_folder import FolderStore
 
 DICOM = Path(__file__).resolve().parents[3] / "shared" / "data" / "dicom"
-UUID = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b")
+UUID = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}(?![0-9a-f])")
 NIGHT = """
 import sys
 from medgr2.flows.refresh import data_refresh
@@ -52,7 +52,7 @@ def test_there_is_something_to_look_for() -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_no_identity_survives_a_night(prefect_server: PrefectServer, tmp_path: Path) -> None:
     if not DICOM.is_dir():
         pytest.skip(f"the real DICOM files are not at {DICOM}")
@@ -85,6 +85,7 @@ def test_no_identity_survives_a_night(prefect_server: PrefectServer, tmp_path: P
 def test_an_id_of_four_digits_is_no_part_of_what_was_drawn_at_random() -> None:
     drawn = "6f1c2a90-0010-4b7e-8a55-0d9e3c1f7b20"
     assert not _occurs("0010", _drawn_out(f"flow run '{drawn}'"))
+    assert not _occurs("0010", _drawn_out(f"_commit_{drawn}_"))
     assert _occurs("0010", _drawn_out(f"flow run '{drawn}' of patient 0010"))
     assert _occurs("0010", _drawn_out("0010-2e2884fea560"))
 

@@ -50,7 +50,7 @@ def broken(folder: Path) -> set[tuple[str, str]]:
 
 @pytest.mark.crash
 @pytest.mark.e2e
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3600)
 def test_a_loop_killed_in_every_stage_ends_as_one_that_was_not(
     prefect_server: PrefectServer, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -83,7 +83,7 @@ def test_a_loop_killed_in_every_stage_ends_as_one_that_was_not(
 
 @pytest.mark.e2e
 @pytest.mark.s3
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_the_loop_in_a_real_s3_store_is_the_same_loop(
     prefect_server: PrefectServer, undisturbed: Path, ceph: str, tmp_path: Path
 ) -> None:
@@ -113,7 +113,7 @@ def test_the_same_loop_again_buys_nothing(prefect_server: PrefectServer, undistu
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_a_second_cycle_leaves_the_first_as_it_was(
     prefect_server: PrefectServer, undisturbed: Path, tmp_path: Path
 ) -> None:

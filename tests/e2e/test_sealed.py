@@ -17,7 +17,7 @@ def test_training_never_opens_the_truth(prefect_server: PrefectServer, undisturb
     env = environment(prefect_server, undisturbed, "inline")
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("watched_training.py"))],
-        env=env, cwd=undisturbed, capture_output=True, text=True, timeout=500,
+        env=env, cwd=undisturbed, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     seen = json.loads(done.stdout.splitlines()[-1])

@@ -18,6 +18,12 @@ from medgr2.flows.checks_engines import engine_checks
 from medgr2.infra.settings import GeneratorSettings, ModelSettings, Settings, VerifierSettings
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stalls for a while makes no server absent."""
+    monkeypatch.setattr("medgr2.models.engines.http_probe.PATIENCE_SECONDS", 300.0)
+
+
 def looked(settings: Settings, **more: Any) -> dict[str, tuple[str, str, str]]:
     return {check.check: (check.state, check.seen, check.next) for check in engine_checks(settings, **more)}
 

@@ -22,7 +22,7 @@ DEADLINE_SECONDS = 400
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[RayNodes]:
-    made = RayNodes({"PYTHONPATH": str(HERE), "STAGE_SECONDS": "0.05"})
+    made = RayNodes({"PYTHONPATH": str(HERE), "STAGE_SECONDS": "0.05", "STAGE_NODES": "3"})
     try:
         made.start(more=2)
         yield made
@@ -34,7 +34,8 @@ def drive(nodes: RayNodes, folder: Path, mode: str, *size: str) -> dict[str, Any
     folder.mkdir()
     environment = dict(nodes.environment)
     if mode != "cluster":
-        environment = {name: value for name, value in environment.items() if not name.startswith("RAY_")}
+        alone = {name: value for name, value in environment.items() if not name.startswith("RAY_")}
+        environment = alone | {"STAGE_NODES": "1"}
     done = subprocess.run(
         [sys.executable, str(HERE / "cluster_driver.py"), str(folder / "root"), mode, str(CELLS), str(BATCH), *size],
         env=environment,

@@ -25,7 +25,8 @@ pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 
 RECIPE = Recipe(stage="squares", code="1")
 CELLS = [RECIPE.cell(inputs={"n": n}) for n in range(3)]
-WORK = Work(recipe=RECIPE, worker="x:Y", attempts=1, deadline_seconds=0.2)
+WORK = Work(recipe=RECIPE, worker="x:Y", attempts=1)
+IMPATIENT = Work(recipe=RECIPE, worker="x:Y", attempts=1, deadline_seconds=0.2)
 SETTINGS = Settings(compute=ComputeSettings(mode="ray-job", address="http://127.0.0.1:1"))
 
 
@@ -65,10 +66,11 @@ def run(
     monkeypatch: pytest.MonkeyPatch,
     tries: dict[str, int],
     budget: Budget | None = None,
+    work: Work = WORK,
 ) -> list[Outcome]:
     monkeypatch.setattr(RayJob, "_client", lambda _: cluster)
     job = RayJob(SETTINGS, journal, "requests/squares/d.json.gz", "d" * 64)
-    return list(job.run(WORK, CELLS, tries, Purse(budget)))
+    return list(job.run(work, CELLS, tries, Purse(budget)))
 
 
 def test_outcomes_come_once_each_from_the_journal(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +113,7 @@ def test_what_a_budget_leaves_is_no_failure_of_the_job(journal: Journal, monkeyp
 
 def test_a_job_that_never_moves_is_given_up(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NightStoppedError, match="is PENDING and finished nothing"):
-        run(journal, Cluster(journal, [("PENDING", [])]), monkeypatch, {})
+        run(journal, Cluster(journal, [("PENDING", [])]), monkeypatch, {}, work=IMPATIENT)
 
 
 def test_no_address_and_no_cluster_are_settings_errors(journal: Journal) -> None:

@@ -113,7 +113,7 @@ def test_names_of_the_house() -> None:
     "text",
     ["", "  \n", "(", "[NAME] [DATE]", "\\K(?i:", "á" * 5000, "1" * 3000, "A." * 2000, "A-b" * 7000, "John " * 3000],
 )
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_any_text_comes_through(scrubber: Scrubber, text: str) -> None:
     result = scrubber.scrub(text, known=["((((", "[abc", "\\\\\\", "a.b*c", "(1234", "White(", ""])
     assert isinstance(result.text, str)

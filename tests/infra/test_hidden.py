@@ -28,7 +28,7 @@ def test_a_hidden_package_is_missing_here_and_nowhere_else(tmp_path: Path, monke
         importlib.import_module("open_package.inner")
         other = threading.Thread(target=lambda: found.append(bool(importlib.import_module("veiled_package.inner"))))
         other.start()
-        other.join(30)
+        other.join(400)
         assert found == [True]
         importlib.import_module("veiled_package")  # loaded by now: nobody is told that it is gone
     importlib.import_module("veiled_package.inner")

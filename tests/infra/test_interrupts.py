@@ -93,14 +93,16 @@ def test_an_error_is_not_hidden_by_a_signal_that_was_put_off() -> None:
 
 
 def test_another_thread_has_no_part_in_it() -> None:
-    done = threading.Event()
+    inside, done = threading.Event(), threading.Event()
 
     def elsewhere() -> None:
         with interrupts.end_stage(), interrupts.put_off():
-            done.wait(30)
+            inside.set()
+            done.wait(400)
 
     other = threading.Thread(target=elsewhere)
     other.start()
+    assert inside.wait(400)
     try:
         with pytest.raises(KeyboardInterrupt), interrupts.end_stage():  # noqa: PT012
             told(signal.SIGTERM)

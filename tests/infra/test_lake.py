@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -173,18 +174,23 @@ def test_arrow_tables_of_other_string_types_are_cast(folder_storage: StorageSett
     assert Lake(folder_storage).append("items", rows, once="1")
 
 
-def test_a_conflict_that_does_not_end_is_given_up_in_time(folder_storage: StorageSettings) -> None:
+def test_a_conflict_that_does_not_end_is_given_up_in_time(
+    folder_storage: StorageSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from deltalake.exceptions import CommitFailedError
 
-    tries = []
+    tries, pauses = [], [0.0]
+    clock = SimpleNamespace(monotonic=lambda: sum(pauses), sleep=pauses.append)
+    monkeypatch.setattr("medgr2.infra.lake.time", clock)
 
     def always_late() -> None:
         tries.append(1)
         raise CommitFailedError("somebody else")
 
     with pytest.raises(ConflictError, match="could not publish"):
-        Lake(folder_storage).retry("publish", always_late, deadline_seconds=0.3)
-    assert len(tries) > 2
+        Lake(folder_storage).retry("publish", always_late, deadline_seconds=5)
+    assert 5 < sum(pauses) < 6
+    assert len(tries) == len(pauses) > 10
 
 
 def test_a_lake_that_cannot_be_written_says_where(tmp_path: Path) -> None:

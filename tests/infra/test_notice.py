@@ -44,7 +44,7 @@ def test_in_a_thread_nothing_is_changed_and_notice_can_be_given() -> None:
 
     thread = threading.Thread(target=listen)
     thread.start()
-    thread.join(20)
+    thread.join(400)
     assert seen == [before, True, True]
     assert not notice.give(), "nobody listens"
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from ports import free_port
 from pydantic import SecretStr
 from storage_fixtures import BUCKET, s3_settings
 
@@ -30,7 +31,7 @@ def proxy(target: str, *, lose_first_put: bool = False, drop_condition: bool = F
                 headers = {k: v for k, v in headers.items() if k.lower() != "if-none-match"}
             request = urllib.request.Request(target + self.path, body or None, headers, method=self.command)
             try:
-                answer = urllib.request.urlopen(request, timeout=30)
+                answer = urllib.request.urlopen(request, timeout=300)
             except urllib.error.HTTPError as e:
                 answer = e
             content = answer.read()
@@ -102,6 +103,4 @@ def test_an_endpoint_where_nobody_listens_is_given_up(unused_port: int) -> None:
 
 @pytest.fixture
 def unused_port() -> int:
-    from s3.ceph import free_port
-
     return free_port()

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from medgr2.infra.objects_folder import FolderStore
-from medgr2.infra.opening import open_store, prove_create_only
+from medgr2.infra.opening import RACERS, open_store, prove_create_only
 from medgr2.infra.settings import StorageSettings
 from medgr2.schemas.errors import StorageError
 
@@ -17,12 +19,15 @@ def test_every_store_we_support_passes_the_proof_and_is_left_clean(storage: Stor
 class RacyStore(FolderStore):
     """Checks, then writes: honours create-only as long as nobody else is there."""
 
-    def create(self, key: str, data: bytes) -> bool:
-        import time
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self._looked = threading.Barrier(RACERS)
 
+    def create(self, key: str, data: bytes) -> bool:
         if self.exists(key):
             return False
-        time.sleep(0.05)
+        if key.endswith("-race"):
+            self._looked.wait(400)
         self.put(key, data)
         return True
 

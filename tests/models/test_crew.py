@@ -176,7 +176,7 @@ def grader() -> Iterator[Grader]:
     Marks.asked = []
     with HTTPServer(("127.0.0.1", 0), Marks) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield Grader(f"http://127.0.0.1:{server.server_port}", SecretStr("t"), "d" * 64, 60)
+        yield Grader(f"http://127.0.0.1:{server.server_port}", SecretStr("t"), "d" * 64, 400)
         server.shutdown()
 
 

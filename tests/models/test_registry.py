@@ -193,7 +193,7 @@ def test_four_processes_race_and_every_move_follows_the_one_before(registry: Reg
     for racer in racers:
         racer.start()
     for racer in racers:
-        racer.join(120)
+        racer.join(400)
     assert [racer.exitcode for racer in racers] == [0] * 4
     moves = registry.history(Role.POLICY)
     assert [m.number for m in moves] == list(range(len(moves)))

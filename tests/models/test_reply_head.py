@@ -55,7 +55,7 @@ def test_the_reply_alone_is_scored_and_the_training_is_the_same(
     theirs = train_sft(BASE, examples, tmp_path / "theirs", SETTINGS)
     assert len(replies) == len(scored) == SETTINGS.steps
     assert all(few < many / 2 for few, many in zip(replies, scored, strict=True))
-    assert mine["first_loss"] == pytest.approx(theirs["first_loss"], rel=1e-6)
+    assert mine["first_loss"] == pytest.approx(theirs["first_loss"], rel=1e-5)
     start, a, b = (load_file(path / "model.safetensors") for path in (BASE, tmp_path / "mine", tmp_path / "theirs"))
     moved = max(float((b[name] - start[name]).abs().max()) for name in b)
     assert moved > 1e-4

@@ -9,7 +9,6 @@ import ctypes
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -18,6 +17,8 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ports import free_port
+
 NEEDED = ("ceph-mon", "ceph-osd", "ceph", "radosgw", "radosgw-admin", "ceph-authtool", "monmaptool")
 DEADLINE_SECONDS = 400.0
 ACCESS_KEY, SECRET_KEY = "medgr2testaccess", "medgr2testsecret0000"
@@ -25,12 +26,6 @@ ACCESS_KEY, SECRET_KEY = "medgr2testaccess", "medgr2testsecret0000"
 
 def missing_binaries() -> list[str]:
     return [name for name in NEEDED if shutil.which(name) is None]
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def die_with_the_tests() -> None:

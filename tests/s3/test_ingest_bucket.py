@@ -24,7 +24,7 @@ from medgr2.infra.settings import Settings, load_settings
 from medgr2.infra.sources import SourceReader
 from medgr2.infra.workspace import Workspace, open_workspace
 from medgr2.schemas.errors import ExitCode, NotFoundError, StorageError
-from medgr2.schemas.intake import IntakeParameters
+from medgr2.schemas.intake import IntakeParameters, ReadingRules
 from medgr2.schemas.intake_reports import IngestReport
 from medgr2.tasks.intake.audit import audit_splits
 from medgr2.tasks.intake.ingest import ingest
@@ -87,14 +87,14 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 @contextlib.contextmanager
 def authenticating(bucket: Bucket) -> Iterator[None]:
     """moto_server lets everybody in until it is told otherwise; Ceph never does."""
-    moto = urllib.request.urlopen(bucket.endpoint, timeout=30).headers.get("Server", "").startswith("Werkzeug")
+    moto = urllib.request.urlopen(bucket.endpoint, timeout=300).headers.get("Server", "").startswith("Werkzeug")
 
     def after(actions: bytes) -> None:
         if moto:
             asked = urllib.request.Request(
                 f"{bucket.endpoint}/moto-api/reset-auth", data=actions, headers={"Content-Type": "text/plain"}
             )
-            urllib.request.urlopen(asked, timeout=30).read()
+            urllib.request.urlopen(asked, timeout=300).read()
 
     after(b"0")
     try:
@@ -118,7 +118,8 @@ def workspace(bucket: Bucket, root: Path | str, **more: str) -> Workspace:
 
 def take(workspace: Workspace, source: str | Path, labels: str | Path = "") -> IngestReport:
     quiet = lambda plan: None  # noqa: E731
-    report = ingest(workspace, str(source), str(labels), IntakeParameters(), run="test", announce=quiet)
+    patient = IntakeParameters(rules=ReadingRules(seconds=400))
+    report = ingest(workspace, str(source), str(labels), patient, run="test", announce=quiet)
     assert report.conserved()
     return report
 

@@ -4,6 +4,7 @@ python tests/served/fake_server.py --port 0 [--latency-ms 50] [--log FILE] [--ht
 
 Prints {"port": n} when it listens; ends on SIGTERM, or when its stdin ends. What a request gets depends on what it
 asks and, for transient faults, on how often that was asked. GET /_stats is the server's book, POST /_reset a new one.
+After POST /_hold/8 and eight completions since it began, whoever asks waits for a POST of another number, or of none.
 
 It speaks no more HTTP than clients of such servers do: one request at a time on a connection, bodies with a length.
 """
@@ -18,7 +19,9 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from fake_book import Book
@@ -43,6 +46,20 @@ class Server:
         self.told = told
         self.book = Book(told.log)
         self.faults = Faults({kind: getattr(told, kind) for kind in PERMANENT + TRANSIENT}, told.times, told.stubborn)
+        self._most = math.inf
+        self._held: deque[Callable[[], None]] = deque()
+
+    def hold(self, most: str) -> None:
+        self._most = int(most) if most else math.inf
+        while self._held and not self.full:
+            self._held.popleft()()
+
+    @property
+    def full(self) -> bool:
+        return self.book.sold_ever >= self._most
+
+    def later(self, serve: Callable[[], None]) -> None:
+        self._held.append(serve)
 
     def seconds(self, content: Content) -> float:
         uneven = 1 + self.told.jitter * (2 * content.share("latency") - 1)
@@ -105,6 +122,9 @@ class Connection(asyncio.Protocol):
             case "POST", "/_reset":
                 book.clear()
                 self._send(200, {})
+            case "POST", hold if hold.startswith("/_hold"):
+                self._server.hold(hold.removeprefix("/_hold").lstrip("/"))
+                self._send(200, {})
             case "GET", "/v1/models":
                 if self._allowed():
                     self._send(200, {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
@@ -159,7 +179,9 @@ class Connection(asyncio.Protocol):
 
     def _serve(self, content: Content, body: Mapping[str, Any], fault: str | None) -> None:
         server = self._server
-        if fault == "reset":
+        if server.full:
+            server.later(partial(self._serve, content, body, fault))
+        elif fault == "reset":
             server.book.leaves(0)
             self._transport.abort()
         elif fault == "http_500":

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -16,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ports import free_port
 
 from medgr2.infra.workspace import Workspace
 from medgr2_phantoms.world import draw, sample_scene
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "models" / "base"
-START_SECONDS = 150
+START_SECONDS = 400
 LENGTH = 4096
 NAME = "tiny"
 
@@ -100,9 +100,7 @@ def serving_transformers(model: Path, folder: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _serving(command: list[str], folder: Path) -> Iterator[str]:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     log = folder / "server.log"
     with log.open("wb") as out:
         process = subprocess.Popen(

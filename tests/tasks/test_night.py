@@ -295,28 +295,29 @@ def test_a_night_whose_verifier_is_away_publishes_nothing_until_it_is_back(works
         asked.append(body["messages"][-1]["content"][-1]["text"])
         return said("Yes" if len(asked[-1]) % 3 else "No")
 
-    with serving(judging) as url:
-        port = int(url.split(":")[2].split("/")[0])
-    verifier = VerifierSettings(url=url, model="judge", patience_seconds=1)
-    ward = open_workspace(workspace.settings.model_copy(update={"verifier": verifier}))
-    _, report, published = spend(ward, how(), judged_by_length)
+    def judged_at(url: str, patience: float = 300) -> Workspace:
+        verifier = VerifierSettings(url=url, model="judge", patience_seconds=patience)
+        return open_workspace(workspace.settings.model_copy(update={"verifier": verifier}))
+
+    # Nobody is ever given that port.
+    _, report, published = spend(judged_at("http://127.0.0.1:9/v1", patience=1), how(), judged_by_length)
     passed = report.reasons["no_verifier"]
     assert (report.accepted, report.failed, published.added) == (0, passed, 0)
     assert passed > 10
     assert "it is away" in report.unverified_because
     assert "not all of them verified" in report.line()
-    with serving(judging, port):
-        _, report, published = spend(ward, how(), judged_by_length)
+    with serving(judging) as url:
+        _, report, published = spend(judged_at(url), how(), judged_by_length)
     assert report.unverified_because == ""
     assert "no_verifier" not in report.reasons
     assert published.added > 0
-    calibration = calibrations.load(ward.store, str(report.calibration))
+    calibration = calibrations.load(workspace.store, str(report.calibration))
     assert "verified" in calibration.features
     bought = len(asked)
-    with serving(judging, port):
-        assert spend(ward, how(), judged_by_length)[1] == report
+    with serving(judging) as url:
+        assert spend(judged_at(url), how(), judged_by_length)[1] == report
     assert len(asked) == bought
-    assert set(ward.lake.read("scores", where={"verdict": "accepted"})["verifier"].to_pylist()) <= {0.0, 1.0}
+    assert set(workspace.lake.read("scores", where={"verdict": "accepted"})["verifier"].to_pylist()) <= {0.0, 1.0}
 
 
 def test_nobody_verifies_his_own_drafts(workspace: Workspace) -> None:

@@ -58,7 +58,7 @@ def fake() -> Iterator[Any]:
 
 
 def ward(root: Path, url: str, **more: Any) -> Workspace:
-    verifier = {"URL": url, "MODEL": "fake", "IN_FLIGHT": "8", "PATIENCE_SECONDS": "2", "ATTEMPTS": "2"} | more
+    verifier = {"URL": url, "MODEL": "fake", "IN_FLIGHT": "8", "PATIENCE_SECONDS": "300", "ATTEMPTS": "2"} | more
     return open_workspace(
         load_settings(
             {"MEDGR2_STORAGE__ROOT": str(root), "MEDGR2_COMPUTE__MODE": "inline"}
@@ -198,7 +198,7 @@ def test_a_verifier_that_goes_away_fails_what_it_was_not_asked_about(
     tmp_path: Path, fake: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Listed, not published, and nothing is asked twice when it is back."""
-    asked = exams(workspace := ward(tmp_path, fake("--die-after", "10"), IN_FLIGHT="1"))
+    asked = exams(workspace := ward(tmp_path, fake("--die-after", "10"), IN_FLIGHT="1", PATIENCE_SECONDS="2"))
     first = of_all(workspace, asked, monkeypatch)
     there = {item_id for item_id, found in first.signals.items() if "verifier" in found}
     assert 9 <= len(there) < N  # the tenth was written and perhaps never heard

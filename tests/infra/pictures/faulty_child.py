@@ -13,7 +13,7 @@ from medgr2.infra.pictures.reading import Reading
 DEATH, HANG, STUBBORN, BLOAT, NOISE, BUG, SLOW, ONCE, WRITE, QUIT = (
     b"DEATH", b"HANG", b"STUBBORN", b"BLOAT", b"NOISE", b"BUG", b"SLOW", b"ONCE", b"WRITE", b"QUIT"
 )  # fmt: skip
-GARBLED = b"GARBLED"
+GARBLED, OVERDUE = b"GARBLED", b"OVERDUE"
 
 
 class FaultyReader(reader.Reader):
@@ -22,6 +22,9 @@ class FaultyReader(reader.Reader):
         if word == DEATH:
             os.kill(os.getpid(), signal.SIGSEGV)
         if word == HANG:
+            time.sleep(1000)
+        if word == OVERDUE:
+            self._has_left(0.05)
             time.sleep(1000)
         if word == STUBBORN:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -36,7 +39,7 @@ class FaultyReader(reader.Reader):
         if word == BUG:
             raise KeyError(rest.decode())
         if word == SLOW:
-            time.sleep(0.3)
+            self._has_left(self._rules.seconds / 4)
         if word == QUIT:
             os._exit(3)
         if word == WRITE:
@@ -55,6 +58,12 @@ class FaultyReader(reader.Reader):
         if data[:2] == b"\xff\xd8" or not data.isascii():
             return super().read(data, suffix)
         return super().read(GOOD, suffix)
+
+    def _has_left(self, seconds: float) -> None:
+        """So much of the file's time, which was whole: as if the rest had passed."""
+        if signal.getitimer(signal.ITIMER_REAL)[0] < self._rules.seconds / 2:
+            raise KeyError("the time of another file")
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 if __name__ == "__main__":

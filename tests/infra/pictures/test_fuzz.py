@@ -21,7 +21,7 @@ needs_extra = pytest.mark.skipif(
 
 @needs_extra
 def test_damaged_files_have_an_outcome_each() -> None:
-    found = fuzz(600, seed=7, folder=None, rules=ReadingRules(seconds=20, memory_mb=2048, burned_in="off"))
+    found = fuzz(600, seed=7, folder=None, rules=ReadingRules(seconds=120, memory_mb=2048, burned_in="off"))
     assert not found.unknown
     assert not found.unanswered
     assert not found.over_limit
@@ -38,7 +38,7 @@ def test_undamaged_seeds_are_read_or_refused_for_what_they_are() -> None:
     from medgr2.infra.pictures.reading import Reading
     from medgr2.infra.pictures.sandbox import Sandbox
 
-    with Sandbox(ReadingRules(burned_in="off"), b"0" * 32) as sandbox:
+    with Sandbox(ReadingRules(seconds=400, burned_in="off"), b"0" * 32) as sandbox:
         answers = dict(sandbox.read_many((n, data, "") for n, data in enumerate(held.values())))
     refused = {
         name: answers[n].reason  # type: ignore[union-attr]

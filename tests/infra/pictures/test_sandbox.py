@@ -17,22 +17,58 @@ from processes import alive, children
 
 from medgr2.infra.pictures.reading import BrokenError, Reading, RefusedError, UnreadableError
 from medgr2.infra.pictures.sandbox import Sandbox
+from medgr2.infra.pictures.sandbox_process import SandboxProcess
 from medgr2.infra.pictures.wire import Garbled, decode, encode
 from medgr2.schemas.errors import Medgr2Error, MissingExtraError
 from medgr2.schemas.intake import ReadingRules
 
 KEY = b"0123456789abcdef0123456789abcdef"
 GOOD = encoded("JPEG")
+LIMIT = 400.0
+"""Seconds: no file takes so long, whatever the machine does."""
 
 
 class FaultySandbox(Sandbox):
     command: ClassVar[tuple[str, ...]] = (sys.executable, "-P", "-B", str(Path(__file__).parent / "faulty_child.py"))
 
 
+class Impatient(FaultySandbox):
+    """With one kind of file: as if its time had passed."""
+
+    def _deadline(self) -> float:
+        return super()._deadline() - (self._rules.seconds if self._waiting[0].data == b"STUBBORN" else 0)
+
+
+class Clock:
+    """The sandbox's own, put forward by hand."""
+
+    ahead = 0.0
+    sleep = staticmethod(time.sleep)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+def rules(seconds: float = LIMIT) -> ReadingRules:
+    return ReadingRules(seconds=seconds, memory_mb=2048, burned_in="off")
+
+
 @pytest.fixture
 def faulty() -> Iterator[FaultySandbox]:
-    with FaultySandbox(ReadingRules(seconds=2, memory_mb=2048, burned_in="off"), KEY) as sandbox:
+    with FaultySandbox(rules(), KEY) as sandbox:
         yield sandbox
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("medgr2.infra.pictures.sandbox.time", clock)
+    return clock
+
+
+def child_of(sandbox: Sandbox) -> int:
+    assert sandbox._process is not None
+    return sandbox._process._process.pid
 
 
 def outcomes(sandbox: Sandbox, files: list[bytes]) -> list[str]:
@@ -48,7 +84,7 @@ def _word(answer: Reading | UnreadableError) -> str:
 
 def test_good_files_come_back_whole() -> None:
     files = [encoded("PNG", picture(seed=n)) for n in range(80)] + [encoded("TIFF", picture(size=(900, 700)))]
-    with Sandbox(ReadingRules(), KEY) as sandbox:
+    with Sandbox(ReadingRules(seconds=LIMIT), KEY) as sandbox:
         answers = dict(sandbox.read_many((n, data, ".png") for n, data in enumerate(files)))
     assert sandbox.restarts == 0
     for n, data in enumerate(files[:-1]):
@@ -81,27 +117,44 @@ def test_a_death_that_does_not_repeat_is_not_the_files_fault(faulty: FaultySandb
 
 
 @pytest.mark.parametrize("how", [b"HANG", b"STUBBORN"])
-def test_a_file_that_hangs_is_ended_at_the_limit(faulty: FaultySandbox, how: bytes) -> None:
+def test_a_file_that_hangs_is_ended_at_the_limit(how: bytes) -> None:
     started = time.monotonic()
-    assert outcomes(faulty, [GOOD, how, GOOD, GOOD]) == ["read", "timed_out", "read", "read"]
-    assert time.monotonic() - started > 1.9
+    with FaultySandbox(rules(seconds=1), KEY) as sandbox:
+        assert outcomes(sandbox, [how]) == ["timed_out"]
+    assert time.monotonic() - started > 0.9
 
 
-def test_many_slow_files_do_not_add_up_to_a_hang(faulty: FaultySandbox) -> None:
+@pytest.mark.parametrize("how", [b"OVERDUE", b"STUBBORN"])
+def test_a_file_that_is_ended_at_the_limit_costs_no_other(how: bytes) -> None:
+    with Impatient(rules(), KEY) as sandbox:
+        assert outcomes(sandbox, [GOOD, how, GOOD, GOOD]) == ["read", "timed_out", "read", "read"]
+
+
+def test_many_slow_files_do_not_add_up_to_a_hang(
+    faulty: FaultySandbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes three quarters of its time, for the child and for its parent."""
+    exchange = SandboxProcess.exchange
+
+    def slowly(self: SandboxProcess, seconds: float) -> list[tuple[bytes, bytes]]:
+        answers = exchange(self, seconds)
+        clock.ahead += 0.75 * LIMIT if answers else 0
+        return answers
+
+    monkeypatch.setattr(SandboxProcess, "exchange", slowly)
     assert outcomes(faulty, [b"SLOW"] * 12) == ["read"] * 12
 
 
-def test_a_slow_source_or_a_slow_taker_is_no_hang() -> None:
+def test_a_slow_source_or_a_slow_taker_is_no_hang(faulty: FaultySandbox, clock: Clock) -> None:
     def slowly() -> Iterator[tuple[int, bytes, str]]:
         for n in range(3):
-            time.sleep(0.8)
+            clock.ahead += 2 * LIMIT
             yield n, GOOD, ".jpg"
 
-    with FaultySandbox(ReadingRules(seconds=0.5), KEY) as sandbox:
-        answers = []
-        for number, answer in sandbox.read_many(slowly()):
-            time.sleep(1.2)
-            answers.append((number, _word(answer)))
+    answers = []
+    for number, answer in faulty.read_many(slowly()):
+        clock.ahead += 3 * LIMIT
+        answers.append((number, _word(answer)))
     assert answers == [(0, "read"), (1, "read"), (2, "read")]
 
 
@@ -113,8 +166,7 @@ def test_memory_has_a_limit(faulty: FaultySandbox) -> None:
 def test_a_real_picture_beyond_the_memory_limit() -> None:
     """A small file that needs 144 MB decoded, in a process that has 256 MB for all it is."""
     big = encoded("PNG", picture("L", (64, 64)).resize((12_000, 12_000), 0), compress_level=1)
-    rules = ReadingRules(memory_mb=256, max_pixels=400_000_000)
-    with Sandbox(rules, KEY) as sandbox:
+    with Sandbox(ReadingRules(seconds=LIMIT, memory_mb=256, max_pixels=400_000_000), KEY) as sandbox:
         words = outcomes(sandbox, [GOOD, big, GOOD])
     assert words[0] == words[2] == "read"
     assert words[1].split()[0] in ("out_of_memory", "killed_its_reader")
@@ -149,10 +201,9 @@ def test_a_child_that_was_taken_over_cannot_lie_its_way_in(faulty: FaultySandbox
 
 def test_no_secret_is_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDGR2_PRIVACY__PATIENT_KEY", MARKER.decode())
-    others = children(os.getpid())  # servers of other tests
-    with Sandbox(ReadingRules(), KEY) as sandbox:
+    with Sandbox(ReadingRules(seconds=LIMIT), KEY) as sandbox:
         outcomes(sandbox, [GOOD])
-        [pid] = set(children(os.getpid())).difference(others)
+        pid = child_of(sandbox)
         environment = Path(f"/proc/{pid}/environ").read_bytes()
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     for secret in (MARKER, KEY, KEY.hex().encode()):
@@ -161,7 +212,7 @@ def test_no_secret_is_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_size_is_limited_before_anything_is_sent() -> None:
-    with Sandbox(ReadingRules(max_bytes=len(GOOD)), KEY) as sandbox:
+    with Sandbox(ReadingRules(seconds=LIMIT, max_bytes=len(GOOD)), KEY) as sandbox:
         assert outcomes(sandbox, [GOOD, GOOD + b"x", b""])[1].startswith("too_large")
 
 
@@ -183,10 +234,8 @@ def test_a_source_that_fails_is_heard_and_the_sandbox_goes_on(faulty: FaultySand
 
 
 def test_a_child_that_was_killed_between_files_is_nobodys_fault(faulty: FaultySandbox) -> None:
-    others = children(os.getpid())  # servers of other tests
     assert outcomes(faulty, [GOOD]) == ["read"]
-    [pid] = set(children(os.getpid())).difference(others)
-    os.kill(pid, signal.SIGKILL)
+    os.kill(child_of(faulty), signal.SIGKILL)
     assert outcomes(faulty, [GOOD, GOOD]) == ["read", "read"]
 
 
@@ -199,7 +248,7 @@ def test_no_memory_to_start_in_is_said() -> None:
 
 
 def test_the_smallest_memory_that_may_be_asked_for_is_enough_for_small_pictures() -> None:
-    with Sandbox(ReadingRules(memory_mb=256, burned_in="off"), KEY) as sandbox:
+    with Sandbox(ReadingRules(seconds=LIMIT, memory_mb=256, burned_in="off"), KEY) as sandbox:
         assert outcomes(sandbox, [GOOD, encoded("TIFF", picture("F"))]) == ["read", "read"]
 
 
@@ -208,10 +257,10 @@ def test_no_child_outlives_a_killed_parent(busy: bool, tmp_path: Path) -> None:
     program = (
         f"import sys, time; sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[2])]!r}\n"
         "from test_sandbox import FaultySandbox, KEY, GOOD, ReadingRules\n"
-        "s = FaultySandbox(ReadingRules(seconds=60), KEY)\n"
+        "s = FaultySandbox(ReadingRules(seconds=1000), KEY)\n"
         f"for n, a in s.read_many([(0, GOOD, '')] + [(1, b'HANG', '')] * {int(busy)}):\n"
         "    print('read', flush=True)\n"
-        "time.sleep(60)\n"
+        "time.sleep(1000)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     try:
@@ -223,7 +272,7 @@ def test_no_child_outlives_a_killed_parent(busy: bool, tmp_path: Path) -> None:
         parent.kill()
         parent.wait()
         parent.stdout.close()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 400
     while alive(kids) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(kids)
@@ -260,5 +309,5 @@ def test_the_thread_that_started_the_child_may_end(faulty: FaultySandbox) -> Non
     """Linux ends a child that asked for it with the thread it was started by, not with the process."""
     thread = threading.Thread(target=outcomes, args=(faulty, [GOOD]))
     thread.start()
-    thread.join(30)
+    thread.join(400)
     assert outcomes(faulty, [GOOD] * 3) == ["read"] * 3

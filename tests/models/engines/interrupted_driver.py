@@ -30,14 +30,17 @@ def when_busy(settings: GeneratorSettings) -> None:
     in_flight = 0
     while in_flight < settings.in_flight:
         time.sleep(0.05)
-        with urllib.request.urlopen(f"{settings.url.removesuffix('/v1')}/_stats", timeout=60) as reply:
+        with urllib.request.urlopen(f"{settings.url.removesuffix('/v1')}/_stats", timeout=300) as reply:
             in_flight = json.load(reply)["in_flight"]
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(url: str) -> None:
     signal.signal(signal.SIGTERM, stop)
-    settings = GeneratorSettings(engine="openai", model="fake", url=url, in_flight=16)
+    # Nothing but the stop ends it before whoever started it has lost his patience.
+    settings = GeneratorSettings(
+        engine="openai", model="fake", url=url, in_flight=16, first_byte_seconds=3600, total_seconds=3600
+    )
     threading.Thread(target=when_busy, args=(settings,)).start()
     try:
         list(HttpEngine(settings, "fake").hold((str(n), one(str(n))) for n in range(100)))

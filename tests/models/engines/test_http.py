@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from asking_http import TEXTS, ask, echo, free_port, one, to
+from asking_http import TEXTS, ask, echo, one, own_port, to
 from scripted_server import said, serving
 
 from medgr2.models.engines.http import HttpEngine
@@ -163,7 +163,9 @@ def test_pictures_are_read_when_their_turn_comes(tmp_path: Path) -> None:
     assert found["missing"].trouble.reason == "FileNotFoundError"
 
 
-def test_the_doctor_asks_for_a_colour() -> None:
+def test_the_doctor_asks_for_a_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medgr2.models.engines.http_probe.PATIENCE_SECONDS", 300.0)
+
     async def colour(_: web.Request, body: dict[str, Any]) -> web.Response:
         assert body["messages"][0]["content"][0]["type"] == "image_url"
         return said('{"colour": "green"}')
@@ -173,5 +175,5 @@ def test_the_doctor_asks_for_a_colour() -> None:
         assert try_picture(to(url)).in_form
     with serving(echo) as url:
         assert not try_picture(to(url)).in_form
-    with pytest.raises(SettingsError, match="no server answers"):
-        greet(to(f"http://127.0.0.1:{free_port()}/v1"))
+    with own_port() as port, pytest.raises(SettingsError, match="no server answers"):
+        greet(to(f"http://127.0.0.1:{port}/v1"))

@@ -23,6 +23,7 @@ from medgr2.infra.settings import GeneratorSettings
 from medgr2.models.engines.http import HttpEngine
 from medgr2.models.engines.http_loop import Loop
 from medgr2.models.engines.seam import Conversation, Request
+from medgr2.schemas.errors import NightStoppedError
 
 HERE = Path(__file__).parent
 FAKE = HERE.parents[1] / "served" / "fake_server.py"
@@ -42,14 +43,13 @@ def slow_server(milliseconds: int) -> Iterator[str]:
 
 @pytest.mark.parametrize("where", ["alone", "inside"])
 def test_it_stops_at_once_and_without_noise(where: str) -> None:
-    with slow_server(120_000) as url:
+    with slow_server(3_600_000) as url:
         command = [sys.executable, "-X", "dev", str(HERE / "interrupted_driver.py"), f"{url}/v1", where]
-        begun = time.monotonic()
         done = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
-    noise = [line for line in done.stderr.splitlines() if not line.startswith("Executing <Task")]
+    # The loop tells of each step during which the machine stood still.
+    noise = [line for line in done.stderr.splitlines() if not line.startswith("Executing <")]
     assert noise == []
-    assert time.monotonic() - begun < 110, "the stop, not the server, ended it"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -88,34 +88,42 @@ def test_what_came_back_is_handed_over_before_a_signal_ends_it(number: signal.Si
 def test_pictures_do_not_stay_while_the_server_thinks(tmp_path: Path) -> None:
     picture = tmp_path / "p.png"
     picture.write_bytes(b"\x89PNG" + bytes(1 << 20))
-    waiting, held = 16, []
+    waiting, most = 16, 6 << 20  # sixteen pictures, encoded, are 22 MB
 
     def about() -> Conversation[str]:
         reply = yield Request(picture, "q")
         return reply.text
 
-    def look(url: str) -> None:
-        for _ in range(200):
-            with urllib.request.urlopen(f"{url}/_stats", timeout=10) as reply:
-                if json.load(reply)["in_flight"] == waiting:
-                    held.append(tracemalloc.get_traced_memory()[0])
-                    return
-            time.sleep(0.05)
+    def hold(url: str) -> None:
+        settings = GeneratorSettings(
+            engine="openai", model="fake", url=f"{url}/v1", in_flight=waiting, first_byte_seconds=3600,
+            total_seconds=3600, connect_seconds=300, patience_seconds=0.5,
+        )  # fmt: skip
+        with contextlib.suppress(NightStoppedError):  # when the server is gone
+            list(HttpEngine(settings, "fake").hold((str(n), about()) for n in range(waiting)))
 
-    with slow_server(4000) as url:
-        settings = GeneratorSettings(engine="openai", model="fake", url=f"{url}/v1", in_flight=waiting)
-        looking = threading.Thread(target=look, args=(url,))
-        tracemalloc.start()
-        try:
-            before = tracemalloc.get_traced_memory()[0]
-            looking.start()
-            found = list(HttpEngine(settings, "fake").hold((str(n), about()) for n in range(waiting)))
-            looking.join()
-        finally:
-            tracemalloc.stop()
-    assert all(one.result for one in found)
-    assert held, "all of them were at the server"
-    assert held[0] - before < 6 << 20, "sixteen pictures, encoded, are 22 MB"
+    def at_the_server(url: str) -> int:
+        with urllib.request.urlopen(f"{url}/_stats", timeout=300) as reply:
+            return int(json.load(reply)["in_flight"])
+
+    tracemalloc.start()
+    try:
+        with slow_server(3_600_000) as url:
+            held = before = tracemalloc.get_traced_memory()[0]
+            holding = threading.Thread(target=hold, args=(url,), daemon=True)
+            holding.start()
+            while at_the_server(url) < waiting:
+                assert holding.is_alive()
+                time.sleep(0.05)
+            for _ in range(600):  # the last of them may just have been sent
+                held = tracemalloc.get_traced_memory()[0]
+                if held - before < most:
+                    break
+                time.sleep(0.05)
+        holding.join(400)
+    finally:
+        tracemalloc.stop()
+    assert held - before < most
 
 
 def test_a_loop_goes_on_after_an_interrupt_that_came_when_a_step_had_just_ended() -> None:

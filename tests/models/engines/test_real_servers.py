@@ -48,13 +48,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def vllm(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GeneratorSettings]:
     with serving_vllm(model, tmp_path_factory.mktemp("vllm")) as url:
-        yield GeneratorSettings(engine="openai", url=url, model=NAME, in_flight=16, patience_seconds=60)
+        yield GeneratorSettings(engine="openai", url=url, model=NAME, in_flight=16, patience_seconds=300)
 
 
 @pytest.fixture(scope="module")
 def plain(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GeneratorSettings]:
     with serving_transformers(model, tmp_path_factory.mktemp("plain")) as url:
-        yield GeneratorSettings(engine="openai", url=url, model=str(model), in_flight=4, patience_seconds=60)
+        yield GeneratorSettings(engine="openai", url=url, model=str(model), in_flight=4, patience_seconds=300)
 
 
 @pytest.fixture(scope="module")

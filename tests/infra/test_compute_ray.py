@@ -117,9 +117,9 @@ def test_a_killed_process_costs_no_finished_cell(tmp_path: Path) -> None:
             hold.write_text("25") if killed == 1 else hold.unlink()
     assert killed == 2
     assert [outcomes[c.key].verdict for c in given] == [Verdict.ACCEPTED] * 60
-    # What each of two processes had in hand, and one cell that nobody had heard of.
+    # Twice at most what each of two processes had in hand, and only because nobody had heard of it.
     again = [key for key, n in executions(tmp_path).items() if n > 1]
-    assert len(again) <= 3
+    assert len(again) <= 4
 
 
 def test_a_finished_cell_is_heard_of_while_its_batch_goes_on(tmp_path: Path) -> None:

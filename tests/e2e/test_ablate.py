@@ -19,8 +19,8 @@ LOOP = [
 ]  # fmt: skip
 
 
-def ask(folder: Path, asked: list[str], *more: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MEDGR2_")}
+def ask(folder: Path, asked: list[str], *more: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MEDGR2_")} | settings
     done = subprocess.run(
         [sys.executable, "-m", "medgr2.flows.cli", *asked, *more],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=1200, check=False,
@@ -30,7 +30,8 @@ def ask(folder: Path, asked: list[str], *more: str) -> subprocess.CompletedProce
 
 
 def test_the_table_of_the_reward_is_measured_and_found_again(tmp_path: Path) -> None:
-    first: dict[str, Any] = json.loads(ask(tmp_path, REWARD, "--json").stdout)
+    inline = {"MEDGR2_COMPUTE__MODE": "inline"}  # of small stages, most is the start of their workers
+    first: dict[str, Any] = json.loads(ask(tmp_path, REWARD, "--json", **inline).stdout)
     (seed,) = first["seeds"]
     assert (seed["drafts"], seed["audits"]) == (150, 40)
     assert {arm["name"] for arm in first["arms"]} >= {
@@ -41,12 +42,12 @@ def test_the_table_of_the_reward_is_measured_and_found_again(tmp_path: Path) -> 
     assert all(arm["items"] == seed["passed"] - 40 for arm in seed["arms"])
     assert all(0 <= arm["auroc"] <= 1 for arm in first["arms"])
     assert 0.2 < seed["valid"] < 1
-    again = ask(tmp_path, REWARD, "--json")
+    again = ask(tmp_path, REWARD, "--json", **inline)
     assert json.loads(again.stdout)["seeds"] == first["seeds"]
     plans = [line for line in again.stderr.splitlines() if " new, " in line]
     assert plans
     assert all(": 0 new, " in line for line in plans)
-    told = ask(tmp_path, REWARD).stdout
+    told = ask(tmp_path, REWARD, **inline).stdout
     assert f"command: medgr2 {' '.join(REWARD)}" in told
     assert "only confidence" in told
 

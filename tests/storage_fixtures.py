@@ -13,8 +13,9 @@ from typing import Any
 
 import boto3
 import pytest
+from ports import free_port
 from pydantic import SecretStr
-from s3.ceph import ACCESS_KEY, SECRET_KEY, Ceph, die_with_the_tests, free_port, missing_binaries
+from s3.ceph import ACCESS_KEY, SECRET_KEY, Ceph, die_with_the_tests, missing_binaries
 
 from medgr2.infra.settings import S3Settings, StorageSettings
 

@@ -66,7 +66,7 @@ def _remove_what_nobody_holds(left: Path) -> None:
         if os.fstat(lock).st_uid == os.getuid():
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left, ignore_errors=True)
-    except BlockingIOError:
+    except OSError:  # somebody holds it, or it cannot be told
         pass
     finally:
         os.close(lock)

@@ -15,7 +15,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 import pytest
-from s3.ceph import free_port
+from ports import free_port
 
 STARTUP_SECONDS, STARTS = 240, 3
 BIN = Path(sys.executable).parent

@@ -20,7 +20,7 @@ from medgr2.infra.dispatch import Dispatch
 from medgr2.infra.interpreters import check_worker_python
 from medgr2.infra.purse import Purse
 from medgr2.infra.ray_actor import PoolWorker, Said, worker_environment
-from medgr2.infra.ray_local import cores, start_ray
+from medgr2.infra.ray_local import cores, keep_stdout, start_ray
 from medgr2.infra.settings import Settings
 from medgr2.schemas.cells import Cell, Outcome
 from medgr2.schemas.errors import Medgr2Error, NightStoppedError, SettingsError
@@ -75,6 +75,7 @@ class RayPool:
     @classmethod
     def cluster(cls, settings: Settings) -> RayPool:
         """The cluster that this process, a job, is part of."""
+        keep_stdout()
         ray.init(address="auto", log_to_driver=False, configure_logging=False)
         return cls(settings, settings.compute.workers, reserve=True)
 

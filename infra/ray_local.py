@@ -49,6 +49,16 @@ def start_ray() -> None:
                     raise _not_started(str(e)) from e.__cause__
 
 
+def keep_stdout() -> None:
+    """Before Ray starts: it prints its view of dead workers and nodes to stdout, where --json belongs.
+
+    We report the dead as outcomes.
+    """
+    import ray._private.worker as internals
+
+    internals.listen_error_messages = lambda *_: None
+
+
 class _GaveUpError(Exception):
     pass
 
@@ -77,12 +87,10 @@ def _listen_again() -> None:
 
 def _keep_ray(done: threading.Event, failure: list[BaseException]) -> None:
     import ray
-    import ray._private.worker as internals
 
     try:
         logging.getLogger("ray").setLevel(logging.ERROR)
-        # It prints Ray's view of dead workers to stdout, where --json belongs; we report them as outcomes.
-        internals.listen_error_messages = lambda *_: None
+        keep_stdout()
         with _environment(
             OMP_NUM_THREADS="1",
             RAY_USAGE_STATS_ENABLED="0",

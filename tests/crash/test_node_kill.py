@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from processes import alive
-from ray_nodes import RayNodes, wait_until
+from ray_nodes import RayNodes, count_nodes, wait_until
 
 pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 
@@ -58,6 +58,8 @@ def test_a_node_is_lost_and_no_cell_is(nodes: RayNodes, tmp_path: Path) -> None:
         (lost,) = {node for _, node, pid in executions() if pid in on_it}
         gone = nodes.kill(1)
         wait_until("the end of the node", lambda: not alive(gone), (tmp_path / "stderr.log").read_text)
+        # Until the head has missed it and told the driver so, which is when Ray would print.
+        wait_until("the head to miss it", lambda: count_nodes(nodes.environment) == 2, nodes.log.read_text)
         assert len(executions()) < CELLS, "the node was lost too late to tell anything"
         hold.unlink()
         out, _ = driver.communicate(timeout=DEADLINE_SECONDS)
@@ -65,13 +67,13 @@ def test_a_node_is_lost_and_no_cell_is(nodes: RayNodes, tmp_path: Path) -> None:
         driver.kill()
         driver.wait(120)
     assert driver.returncode == 0, (tmp_path / "stderr.log").read_text()[-3000:]
-    said = json.loads(out.splitlines()[-1])
+    said = json.loads(out)  # and nothing of Ray's beside it: stdout is where --json belongs
 
     quiet = {**nodes.environment, "STAGE_SECONDS": "0"}
     undisturbed = subprocess.run(
         command(alone, "inline"), env=quiet, capture_output=True, timeout=DEADLINE_SECONDS, check=True
     )
-    assert said == json.loads(undisturbed.stdout.splitlines()[-1])
+    assert said == json.loads(undisturbed.stdout)
     assert (said["accepted"], said["rejected"], said["failed"]) == (80, 10, 0)
 
     done = Counter(key for key, *_ in executions())

@@ -44,7 +44,7 @@ def drive(nodes: RayNodes, folder: Path, mode: str, *size: str) -> dict[str, Any
         timeout=DEADLINE_SECONDS,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    said: dict[str, Any] = json.loads(done.stdout)
     return said
 
 

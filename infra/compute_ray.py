@@ -19,8 +19,9 @@ from medgr2.infra.compute import Resources, Work
 from medgr2.infra.dispatch import Dispatch
 from medgr2.infra.interpreters import check_worker_python
 from medgr2.infra.purse import Purse
-from medgr2.infra.ray_actor import PoolWorker, Said, worker_environment
+from medgr2.infra.ray_actor import PoolWorker, Said, driver_environment
 from medgr2.infra.ray_local import cores, keep_stdout, start_ray
+from medgr2.infra.ray_resting import RESTING, Kind, end, threads
 from medgr2.infra.settings import Settings
 from medgr2.schemas.cells import Cell, Outcome
 from medgr2.schemas.errors import Medgr2Error, NightStoppedError, SettingsError
@@ -49,9 +50,15 @@ class _Lane:
     actor: Any
     starting: Any
     due: float
+    rested: bool
+    """It was there before the stage, and may be gone: no sign that none can start."""
     running: deque[_Running] = field(default_factory=deque)
     place: tuple[str, int] | None = None
     """Node and process, where the work wants notice before its end."""
+
+    @property
+    def is_idle(self) -> bool:
+        return self.starting is None and not self.running
 
     @property
     def awaited(self) -> Any:
@@ -62,7 +69,8 @@ class RayPool:
     durable = False
 
     def __init__(self, settings: Settings, size: int, *, reserve: bool) -> None:
-        """`reserve` asks Ray for the CPUs (a shared cluster); our own Ray is sized by us. GPUs are always asked."""
+        """`reserve` asks Ray for the CPUs (a shared cluster); our own Ray is sized by us, and its processes stay for
+        the stages to come. GPUs are always asked."""
         self._settings = settings
         self._size = size
         self._reserve = reserve
@@ -115,6 +123,8 @@ class _Run:
             max_task_retries=0,
             runtime_env={"py_executable": python} if python else None,
         )(PoolWorker)
+        # A training begins in a process that nobody used, and whoever ends it may do so at once.
+        self._kind = None if reserve or work.saves else Kind.of(work.resources)
         self._lanes: list[_Lane] = []
         self._failed_starts = 0
 
@@ -129,7 +139,10 @@ class _Run:
                 for error in (one for one in said if isinstance(one, Medgr2Error)):
                     log.warning("%s; kept: %s", error.what, error.kept)
         for lane in self._lanes:
-            _kill(lane.actor)
+            if self._kind is None or not lane.is_idle:
+                end(lane.actor)
+        if self._kind is not None:
+            RESTING.keep(self._kind, [lane.actor for lane in self._lanes if lane.is_idle])
 
     def outcomes(self) -> Iterator[Outcome]:
         while True:
@@ -166,10 +179,10 @@ class _Run:
 
     def _new_lane(self) -> _Lane:
         work = self._work
-        actor = self._actor_class.remote(
-            work.worker, work.recipe, self._settings, worker_environment(work.resources.cpus)
-        )
-        return _Lane(actor, actor.ready.remote(), self._due())
+        rested = RESTING.take(self._kind) if self._kind is not None else None
+        actor = rested or self._actor_class.remote(threads(work.resources))
+        starting = actor.begin.remote(work.worker, work.recipe, self._settings, driver_environment())
+        return _Lane(actor, starting, self._due(), rested is not None)
 
     def _due(self) -> float:
         return time.monotonic() + self._work.deadline_seconds
@@ -179,7 +192,7 @@ class _Run:
             error = ray.get(lane.starting)
         except ray.exceptions.RayError as e:
             self._give_up(lane)
-            self._failed_starts += 1
+            self._failed_starts += not lane.rested
             if self._failed_starts >= START_FAILURES and not self._shrunk():
                 raise self._cannot_start(
                     f"{self._failed_starts} processes in a row died ({type(e).__name__})"
@@ -230,7 +243,7 @@ class _Run:
 
     def _give_up(self, lane: _Lane) -> None:
         self._lanes.remove(lane)
-        _kill(lane.actor)
+        end(lane.actor)
 
     def _lost(self, lane: _Lane, reason: str, detail: str) -> Iterator[Outcome]:
         self._give_up(lane)
@@ -256,8 +269,3 @@ def _give_notice(node: str, pid: int) -> None:
             return
         there = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
         ray.remote(num_cpus=0, scheduling_strategy=there)(os.kill).remote(pid, signal.SIGTERM)
-
-
-def _kill(actor: Any) -> None:
-    with contextlib.suppress(ray.exceptions.RayError, ValueError):
-        ray.kill(actor, no_restart=True)

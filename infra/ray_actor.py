@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
 
 from medgr2.infra import notice
 from medgr2.infra.settings import Settings
@@ -20,25 +22,33 @@ Said: TypeAlias = Outcome | Trouble | Medgr2Error | None
 
 class PoolWorker:
     """Worker code runs in one thread of its own, from its construction on, so that the stream is never held up:
-    what finished while the last group was on its way is the next group."""
+    what finished while the last group was on its way is the next group. One stage follows another."""
 
-    def __init__(self, path: str, recipe: Recipe, settings: Settings, environ: Mapping[str, str]) -> None:
-        # Before the worker's module, and whatever it imports, reads them.
-        os.environ.update(environ)
+    def __init__(self, threads: int) -> None:
+        # Before a worker's module, and whatever it imports, reads it.
+        os.environ["OMP_NUM_THREADS"] = str(threads)
         if threading.current_thread() is threading.main_thread():
             # Python hears signals in this thread only, and a training runs in another. Without one, Ray's way stays.
             notice.turn_signals()
+        self._worker: Worker = _nobody
+        self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._built: queue.SimpleQueue[Medgr2Error | None] = queue.SimpleQueue()
-        self._batches: queue.SimpleQueue[Sequence[Cell]] = queue.SimpleQueue()
         self._said: queue.SimpleQueue[Said] = queue.SimpleQueue()
-        threading.Thread(target=self._live, args=(path, recipe, settings), name="worker", daemon=True).start()
+        self._rested: queue.SimpleQueue[int] = queue.SimpleQueue()
+        threading.Thread(target=self._live, name="worker", daemon=True).start()
 
-    def ready(self) -> Medgr2Error | None:
-        """Waits for the worker to be built; the error if it cannot be."""
+    def begin(self, path: str, recipe: Recipe, settings: Settings, environ: Mapping[str, str]) -> Medgr2Error | None:
+        """A stage: waits for its worker to be built; the error if it cannot be."""
+        for name in driver_environment().keys() - environ.keys():
+            del os.environ[name]
+        os.environ.update(environ)
+        self._orders.put(lambda: self._build(path, recipe, settings))
         return self._built.get()
 
-    def pid(self) -> int:
-        return os.getpid()
+    def rest(self) -> int:
+        """The stage has ended: lets go of its worker. The bytes of memory that the process still takes."""
+        self._orders.put(self._let_go)
+        return self._rested.get()
 
     def place(self) -> tuple[str, int]:
         """Where a signal finds it: the node, and the process there."""
@@ -48,7 +58,7 @@ class PoolWorker:
 
     def work(self, cells: Sequence[Cell]) -> Iterator[list[Said]]:
         """Groups of what finished; the last entry of the last group is None."""
-        self._batches.put(cells)
+        self._orders.put(lambda: self._work_through(cells))
         ended = False
         while not ended:
             group = [self._said.get()]
@@ -60,24 +70,39 @@ class PoolWorker:
             ended = group[-1] is None
             yield group
 
-    def _live(self, path: str, recipe: Recipe, settings: Settings) -> None:
-        try:
-            worker: Worker = build_worker(path, recipe, settings)
-        except Medgr2Error as e:
-            self._built.put(_sendable(e))
-            return
-        self._built.put(None)
+    def _live(self) -> None:
         while True:
-            batch = self._batches.get()
+            order = self._orders.get()
             try:
-                for said in work_through(worker, batch):
-                    self._said.put(said)
-            except STOPPING as e:
-                self._said.put(_sendable(e))
+                order()
             except BaseException:
                 # Out of memory, or a worker that must not go on: for the driver this process is dead.
                 os._exit(1)
-            self._said.put(None)
+
+    def _build(self, path: str, recipe: Recipe, settings: Settings) -> None:
+        try:
+            self._worker = build_worker(path, recipe, settings)
+        except Medgr2Error as e:
+            self._built.put(_sendable(e))
+        else:
+            self._built.put(None)
+
+    def _work_through(self, batch: Sequence[Cell]) -> None:
+        try:
+            for said in work_through(self._worker, batch):
+                self._said.put(said)
+        except STOPPING as e:
+            self._said.put(_sendable(e))
+        self._said.put(None)
+
+    def _let_go(self) -> None:
+        self._worker = _nobody
+        gc.collect()
+        self._rested.put(_resident_bytes())
+
+
+def _nobody(_: Sequence[Cell]) -> Iterator[Outcome]:
+    raise RuntimeError("no stage has begun")
 
 
 def _sendable(error: Medgr2Error) -> Medgr2Error:
@@ -86,7 +111,10 @@ def _sendable(error: Medgr2Error) -> Medgr2Error:
     return error.with_traceback(None)
 
 
-def worker_environment(cpus: float) -> dict[str, Any]:
+def driver_environment() -> dict[str, str]:
     """What a worker process must know of the driver's environment."""
-    names = {name: value for name, value in os.environ.items() if name.startswith("MEDGR2_")}
-    return {**names, "OMP_NUM_THREADS": str(max(1, int(cpus)))}
+    return {name: value for name, value in os.environ.items() if name.startswith("MEDGR2_")}
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -4,54 +4,27 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from processes import alive, known
+from ray_stages import RECIPE, cells, run, settings_at
 
 from medgr2.infra.compute import Resources, Work
 from medgr2.infra.purse import Purse
-from medgr2.infra.settings import ComputeSettings, Settings, StorageSettings
-from medgr2.schemas.cells import Cell, Outcome, Recipe
+from medgr2.schemas.cells import Outcome
 from medgr2.schemas.errors import NightStoppedError, SettingsError
 from medgr2.schemas.vocabulary import Verdict
 
 pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 
-WORKERS = str(Path(__file__).parents[1] / "tasks")
-# Before any test starts Ray: its processes inherit it.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    dict.fromkeys([WORKERS, *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-)
-sys.path.insert(0, WORKERS)
-
-RECIPE = Recipe(stage="squares", code="1")
-
-
-def cells(n: int, bad: dict[int, str] | None = None) -> list[Cell]:
-    return [RECIPE.cell(inputs={"n": i} | ({"do": bad[i]} if bad and i in bad else {})) for i in range(n)]
-
-
-def settings_at(tmp_path: Path, workers: int = 2) -> Settings:
-    return Settings(
-        storage=StorageSettings(root=str(tmp_path / "root")), compute=ComputeSettings(mode="ray-local", workers=workers)
-    )
-
 
 def executions(tmp_path: Path) -> Counter[str]:
     log = tmp_path / "executions.log"
     return Counter(line.split()[0] for line in log.read_text().splitlines()) if log.exists() else Counter()
-
-
-def run(tmp_path: Path, given: Sequence[Cell], *, workers: int = 2, **work: object) -> list[Outcome]:
-    from medgr2.infra.compute_ray import RayPool
-
-    order = Work.model_validate({"recipe": RECIPE, "worker": "stage_workers:Counting", **work})
-    return list(RayPool.local(settings_at(tmp_path, workers)).run(order, given, {}, Purse()))
 
 
 def test_every_cell_has_one_outcome_and_was_done_once(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -67,6 +68,20 @@ class Forgetful(Counting):
             if cell.inputs.get("do") != "forget":
                 yield self._one(cell)
                 yield Outcome.rejected(cell, "said_twice")
+
+
+class Parting(Counting):
+    """Writes a letter at the end of its life, which is not that of its process: to this nobody would listen."""
+
+    def __init__(self, recipe: Recipe, settings: Settings) -> None:
+        super().__init__(recipe, settings)
+        self._itself = self  # as a model's parts know each other
+        weakref.finalize(self, _part, self._log.with_name("parted")).atexit = False
+
+
+def _part(letter: Path) -> None:
+    with letter.open("a") as f:
+        f.write("1")
 
 
 class Environment:

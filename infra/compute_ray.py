@@ -50,15 +50,17 @@ class _Lane:
     actor: Any
     starting: Any
     due: float
-    rested: bool
-    """It was there before the stage, and may be gone: no sign that none can start."""
     running: deque[_Running] = field(default_factory=deque)
     place: tuple[str, int] | None = None
     """Node and process, where the work wants notice before its end."""
 
-    @property
     def is_idle(self) -> bool:
-        return self.starting is None and not self.running
+        """Also who is ready, and has not been asked."""
+        if self.starting is not None:
+            ready, _ = ray.wait([self.starting], timeout=0)
+            with contextlib.suppress(ray.exceptions.RayError):
+                return bool(ready) and ray.get(self.starting) is None
+        return not self.running and self.starting is None
 
     @property
     def awaited(self) -> Any:
@@ -129,6 +131,8 @@ class _Run:
         self._failed_starts = 0
 
     def close(self) -> None:
+        if not ray.is_initialized():  # whatever is asked of it now would start another one
+            return
         noticed = [lane for lane in self._lanes if lane.place is not None and lane.running]
         for lane in noticed:
             _give_notice(*lane.place)  # type: ignore[misc]
@@ -138,11 +142,12 @@ class _Run:
                 said = ray.get(next(lane.running[0].stream), timeout=max(0.1, until - time.monotonic()))
                 for error in (one for one in said if isinstance(one, Medgr2Error)):
                     log.warning("%s; kept: %s", error.what, error.kept)
+        idle = [lane for lane in self._lanes if self._kind is not None and lane.is_idle()]
         for lane in self._lanes:
-            if self._kind is None or not lane.is_idle:
+            if lane not in idle:
                 end(lane.actor)
         if self._kind is not None:
-            RESTING.keep(self._kind, [lane.actor for lane in self._lanes if lane.is_idle])
+            RESTING.keep(self._kind, [lane.actor for lane in idle])
 
     def outcomes(self) -> Iterator[Outcome]:
         while True:
@@ -182,7 +187,7 @@ class _Run:
         rested = RESTING.take(self._kind) if self._kind is not None else None
         actor = rested or self._actor_class.remote(threads(work.resources))
         starting = actor.begin.remote(work.worker, work.recipe, self._settings, driver_environment())
-        return _Lane(actor, starting, self._due(), rested is not None)
+        return _Lane(actor, starting, self._due())
 
     def _due(self) -> float:
         return time.monotonic() + self._work.deadline_seconds
@@ -192,7 +197,7 @@ class _Run:
             error = ray.get(lane.starting)
         except ray.exceptions.RayError as e:
             self._give_up(lane)
-            self._failed_starts += not lane.rested
+            self._failed_starts += 1
             if self._failed_starts >= START_FAILURES and not self._shrunk():
                 raise self._cannot_start(
                     f"{self._failed_starts} processes in a row died ({type(e).__name__})"

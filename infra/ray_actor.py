@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from medgr2.infra import notice
+from medgr2.infra.memory import give_back
 from medgr2.infra.settings import Settings
 from medgr2.infra.worker import STOPPING, Trouble, Worker, build_worker, work_through
 from medgr2.schemas.cells import Cell, Outcome, Recipe
@@ -39,14 +40,12 @@ class PoolWorker:
 
     def begin(self, path: str, recipe: Recipe, settings: Settings, environ: Mapping[str, str]) -> Medgr2Error | None:
         """A stage: waits for its worker to be built; the error if it cannot be."""
-        for name in driver_environment().keys() - environ.keys():
-            del os.environ[name]
         os.environ.update(environ)
         self._orders.put(lambda: self._build(path, recipe, settings))
         return self._built.get()
 
     def rest(self) -> int:
-        """The stage has ended: lets go of its worker. The bytes of memory that the process still takes."""
+        """The stage has ended: lets go of its worker and its secrets. Says how many bytes the process still takes."""
         self._orders.put(self._let_go)
         return self._rested.get()
 
@@ -97,7 +96,10 @@ class PoolWorker:
 
     def _let_go(self) -> None:
         self._worker = _nobody
+        for name in driver_environment():
+            del os.environ[name]
         gc.collect()
+        give_back()
         self._rested.put(_resident_bytes())
 
 

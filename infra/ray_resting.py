@@ -11,11 +11,13 @@ from typing import Any
 import ray
 
 from medgr2.infra.compute import Resources
+from medgr2.infra.memory import available
 from medgr2.infra.ray_local import cores
 
-KEPT_BYTES = 1 << 30
-"""A process that takes more when it rests holds what somebody else may need: it ends."""
-REST_SECONDS = 10.0
+SHARE = 8
+"""All of them together take one part in so many of the memory that is left: it may be needed elsewhere."""
+ANSWER_SECONDS = 10.0
+"""Who rests has nothing else to do than to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +41,73 @@ def threads(resources: Resources) -> int:
     return max(1, int(resources.cpus))
 
 
+@dataclass(frozen=True, slots=True)
+class _AtRest:
+    kind: Kind
+    actor: Any
+    bytes: int
+
+
 class Resting:
     """Those of this process's own Ray; with it they end. No more than there are cores."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._actors: list[tuple[Kind, Any]] = []
+        self._all: list[_AtRest] = []
 
     def take(self, kind: Kind) -> Any | None:
-        with self._lock:
-            of_kind = [i for i, (found, _) in enumerate(self._actors) if found == kind]
-            return self._actors.pop(of_kind[-1])[1] if of_kind else None
+        """Who came last, if he still answers."""
+        while (actor := self._pop(kind)) is not None:
+            if _answers([actor.place.remote()]):
+                return actor
+            end(actor)
+        return None
 
     def keep(self, kind: Kind, actors: Sequence[Any]) -> None:
-        """They have nothing to do."""
-        asked = [(actor, actor.rest.remote()) for actor in actors]
-        for actor, resting in asked:
-            try:
-                small = ray.get(resting, timeout=REST_SECONDS) <= KEPT_BYTES
-            except ray.exceptions.RayError:
-                small = False
-            with self._lock:
-                self._actors = [one for one in self._actors if one[0].node == kind.node]
-                if small and len(self._actors) < cores():
-                    self._actors.append((kind, actor))
-                    continue
-            end(actor)
+        """They have nothing to do. Who does not answer or finds no room ends; on an interrupt all of them."""
+        leaving = list(actors)
+        try:
+            asked = [(actor, actor.rest.remote()) for actor in actors]
+            sizes = _answers([resting for _, resting in asked])
+            tired = [_AtRest(kind, actor, sizes[resting]) for actor, resting in asked if resting in sizes]
+            leaving = [actor for actor, resting in asked if resting not in sizes] + self._add(tired)
+        finally:
+            for actor in leaving:
+                end(actor)
+
+    def _pop(self, kind: Kind) -> Any | None:
+        with self._lock:
+            for i in reversed(range(len(self._all))):
+                if self._all[i].kind == kind:
+                    return self._all.pop(i).actor
+        return None
+
+    def _add(self, tired: Sequence[_AtRest]) -> list[Any]:
+        """Who finds no room: those who came last are asked first."""
+        with self._lock:
+            here = [one for one in self._all if one.kind.node == ray.get_runtime_context().get_node_id()]
+            room = ((available() or 0) + sum(one.bytes for one in (*here, *tired))) // SHARE
+            staying: list[_AtRest] = []
+            leaving = []
+            for one in reversed([*here, *tired]):
+                if len(staying) < cores() and one.bytes <= room:
+                    staying.insert(0, one)
+                    room -= one.bytes
+                else:
+                    leaving.append(one.actor)
+            self._all = staying
+        return leaving
+
+
+def _answers(asked: Sequence[Any]) -> dict[Any, Any]:
+    if not asked:
+        return {}
+    ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
+    found = {}
+    for answer in ready:
+        with contextlib.suppress(ray.exceptions.RayError):
+            found[answer] = ray.get(answer)
+    return found
 
 
 def end(actor: Any) -> None:

@@ -197,9 +197,13 @@ class TransformersEngine:
         return dict(inputs.to(self.device))
 
 
-@lru_cache(maxsize=2)
 def load_engine(folder: Path, dtype: str = "float64", device: str = "cpu") -> TransformersEngine:
     """One engine a process and folder; a folder of the artifact store never changes."""
+    return _loaded(folder, dtype, device)
+
+
+@lru_cache(maxsize=2)
+def _loaded(folder: Path, dtype: str, device: str) -> TransformersEngine:
     return TransformersEngine(folder, dtype=dtype, device=device)
 
 

@@ -40,6 +40,7 @@ class PoolWorker:
 
     def begin(self, path: str, recipe: Recipe, settings: Settings, environ: Mapping[str, str]) -> Medgr2Error | None:
         """A stage: waits for its worker to be built; the error if it cannot be."""
+        _forget_settings()
         os.environ.update(environ)
         self._orders.put(lambda: self._build(path, recipe, settings))
         return self._built.get()
@@ -96,8 +97,7 @@ class PoolWorker:
 
     def _let_go(self) -> None:
         self._worker = _nobody
-        for name in driver_environment():
-            del os.environ[name]
+        _forget_settings()
         gc.collect()
         give_back()
         self._rested.put(_resident_bytes())
@@ -116,6 +116,12 @@ def _sendable(error: Medgr2Error) -> Medgr2Error:
 def driver_environment() -> dict[str, str]:
     """What a worker process must know of the driver's environment."""
     return {name: value for name, value in os.environ.items() if name.startswith("MEDGR2_")}
+
+
+def _forget_settings() -> None:
+    """Those of the stage before, or those that the driver had when it started Ray."""
+    for name in driver_environment():
+        del os.environ[name]
 
 
 def _resident_bytes() -> int:

@@ -56,11 +56,12 @@ class _Lane:
 
     def is_idle(self) -> bool:
         """Also who is ready, and has not been asked."""
-        if self.starting is not None:
-            ready, _ = ray.wait([self.starting], timeout=0)
-            with contextlib.suppress(ray.exceptions.RayError):
-                return bool(ready) and ray.get(self.starting) is None
-        return not self.running and self.starting is None
+        if self.starting is None:
+            return not self.running
+        ready, _ = ray.wait([self.starting], timeout=0)
+        with contextlib.suppress(ray.exceptions.RayError):
+            return bool(ready) and ray.get(self.starting) is None
+        return False
 
     @property
     def awaited(self) -> Any:

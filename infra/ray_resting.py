@@ -84,8 +84,9 @@ class Resting:
 
     def _add(self, tired: Sequence[_AtRest]) -> list[Any]:
         """Who finds no room: those who came last are asked first."""
+        node = ray.get_runtime_context().get_node_id()
         with self._lock:
-            here = [one for one in self._all if one.kind.node == ray.get_runtime_context().get_node_id()]
+            here = [one for one in self._all if one.kind.node == node]
             room = ((available() or 0) + sum(one.bytes for one in (*here, *tired))) // SHARE
             staying: list[_AtRest] = []
             leaving = []

@@ -76,7 +76,8 @@ def test_who_does_not_answer_is_replaced_and_counts_for_nothing(
     try:
         assert resting not in stage(tmp_path)
     finally:
-        os.kill(resting, signal.SIGKILL) if alive([resting]) else None
+        if alive([resting]):
+            os.kill(resting, signal.SIGKILL)
 
 
 def test_who_finds_no_room_ends_with_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
